@@ -1,0 +1,66 @@
+package access
+
+import (
+	"fmt"
+	"net/url"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/route"
+)
+
+// Connector is a Connector as its users' side needs it: compiled, and without
+// status, because no decision depends on momentary health.
+type Connector struct {
+	route.Connector
+	Rules
+
+	// UID tells it from a deleted namesake.
+	UID types.UID
+	// Address is the registry's, parsed. Its path has no trailing slash.
+	Address *url.URL
+	// Registry is the host of Address as image references spell it: with a port
+	// only where it is not the scheme's default.
+	Registry string
+	// Spec is the Connector's; it may not be changed.
+	Spec *v1alpha1.ConnectorSpec
+}
+
+// New compiles a Connector. It keeps a reference to its spec.
+func New(c *v1alpha1.Connector) (*Connector, error) {
+	name := route.Connector{Namespace: c.Namespace, Name: c.Name}
+	address, err := url.Parse(c.Spec.Address)
+	if err != nil || address.Host == "" {
+		return nil, fmt.Errorf("Connector '%s': `spec.address` '%s' is not a URL", name, c.Spec.Address)
+	}
+	rules, err := Compile(c.Namespace, c.Spec.Access)
+	if err != nil {
+		return nil, fmt.Errorf("Connector '%s': %w", name, err)
+	}
+	return &Connector{
+		Connector: name, Rules: rules, UID: c.UID,
+		Address: address, Registry: registry(address), Spec: &c.Spec,
+	}, nil
+}
+
+func registry(address *url.URL) string {
+	if port := address.Port(); port == "" || port == defaultPort(address.Scheme) {
+		return trimPort(address)
+	}
+	return address.Host
+}
+
+func trimPort(address *url.URL) string {
+	if address.Port() == "" {
+		return address.Host
+	}
+	return address.Host[:len(address.Host)-len(address.Port())-1]
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "http" {
+		return "80"
+	}
+	return "443"
+}

@@ -1,0 +1,81 @@
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// ConnectorClass describes a kind of registry server. 'harbor' and 'oci' come with Berth; an administrator
+// may add more.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:resource:scope=Cluster,shortName=connclass,categories=berth
+// +kubebuilder:printcolumn:name="Liveness",type=string,JSONPath=`.spec.probes.liveness.path`
+// +kubebuilder:printcolumn:name="Auth",type=string,JSONPath=`.spec.probes.auth.path`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+type ConnectorClass struct {
+	metav1.TypeMeta `json:",inline"`
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// +required
+	Spec ConnectorClassSpec `json:"spec"`
+}
+
+// ConnectorClassList is a list of ConnectorClasses.
+//
+// +kubebuilder:object:root=true
+type ConnectorClassList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	Items           []ConnectorClass `json:"items"`
+}
+
+// ConnectorClassSpec says what a class of servers takes and how it is probed.
+type ConnectorClassSpec struct {
+	// auth lists the ways to sign in that the class takes, each with the type of Secret that it needs.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=8
+	Auth []ClassAuth `json:"auth,omitempty"`
+
+	// probes are the requests that tell whether a server lives and takes the credential.
+	//
+	// +required
+	Probes ClassProbes `json:"probes"`
+}
+
+// ClassAuth is a way to sign in.
+type ClassAuth struct {
+	// name by which a Connector's `auth.name` asks for it.
+	//
+	// +required
+	// +kubebuilder:validation:Enum=basicAuth
+	Name string `json:"name"`
+	// secretType is the type that the Connector's Secret must have, for example 'kubernetes.io/basic-auth'.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	SecretType string `json:"secretType"`
+}
+
+// ClassProbes are the requests that the controller sends to a registry.
+type ClassProbes struct {
+	// liveness is sent without a credential. Any answer below 500 says that the server lives.
+	//
+	// +required
+	Liveness Probe `json:"liveness"`
+	// auth is sent with the credential. An answer of 200 says that it is good, 401 or 403 that it is refused.
+	//
+	// +required
+	Auth Probe `json:"auth"`
+}
+
+// Probe is a GET request.
+type Probe struct {
+	// path below the Connector's address.
+	//
+	// +required
+	// +kubebuilder:validation:Pattern=`^/[A-Za-z0-9._~/-]*$`
+	// +kubebuilder:validation:MaxLength=256
+	Path string `json:"path"`
+}
