@@ -1,0 +1,89 @@
+// Package egress is the way out: it decides which addresses Berth dials, for
+// the registries of Connectors and for the forward proxy.
+//
+// The decision falls on the address that a connection is really being made to,
+// after the name was resolved and once for each attempt, so a name that
+// resolves differently a moment later changes nothing. Public and private
+// addresses may be dialled. Loopback, link-local (metadata services are there),
+// shared, reserved and multicast addresses, and IPv4 addresses dressed up in
+// IPv6, never; nor the addresses that the caller denies: the API server's and
+// Berth's own.
+package egress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"code.dny.dev/ssrf"
+)
+
+// ErrForbidden is wrapped by the error of a dial to an address that Berth never dials.
+var ErrForbidden = errors.New("this address is never dialled")
+
+const (
+	dialTimeout = 10 * time.Second
+	keepAlive   = 30 * time.Second
+)
+
+// Dialer dials what may be dialled. Make it by NewDialer.
+type Dialer struct {
+	dialer   net.Dialer
+	guardian *ssrf.Guardian
+	denied   []netip.Prefix
+}
+
+// NewDialer returns a dialer that refuses, beside the addresses of the package comment, those in the prefixes.
+func NewDialer(denied ...netip.Prefix) *Dialer {
+	d := &Dialer{
+		denied: denied,
+		guardian: ssrf.New(
+			ssrf.WithAnyPort(),
+			// RFC 1918 and RFC 4193: registries within an organisation.
+			ssrf.WithAllowedV4Prefixes(netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16")),
+			ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("fc00::/7")),
+		),
+	}
+	d.dialer = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: d.control}
+	return d
+}
+
+// DialContext is for http.Transport.
+func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.dialer.DialContext(ctx, network, address)
+}
+
+func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: '%s' is not an address", ErrForbidden, address)
+	}
+	return d.Check(to.Addr())
+}
+
+// Check returns an error that wraps ErrForbidden for an address that may not be dialled.
+func (d *Dialer) Check(ip netip.Addr) error {
+	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
+	if slices.ContainsFunc(d.denied, inside) || slices.ContainsFunc(metadata(), inside) {
+		return fmt.Errorf("%w: %s", ErrForbidden, ip)
+	}
+	if err := d.guardian.SafeAddr(ip); err != nil {
+		return fmt.Errorf("%w: %s", ErrForbidden, ip)
+	}
+	return nil
+}
+
+// metadata are the metadata services of clouds that are not link-local.
+func metadata() []netip.Prefix {
+	return []netip.Prefix{
+		netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
+		netip.MustParsePrefix("fd20:ce::254/128"),   // Google Cloud
+		netip.MustParsePrefix("168.63.129.16/32"),   // Azure
+		netip.MustParsePrefix("100.100.100.200/32"), // Alibaba Cloud
+	}
+}

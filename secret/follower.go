@@ -1,0 +1,209 @@
+package secret
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/route"
+)
+
+// Follower watches Secrets by name, as long as a Connector asks for them. Safe
+// for concurrent use.
+type Follower struct {
+	ctx     context.Context //nolint:containedctx // the life of the watches, which Follow starts
+	client  kubernetes.Interface
+	changed func(types.NamespacedName)
+
+	mu       sync.Mutex
+	followed map[types.NamespacedName]*followed
+	wanted   map[route.Connector][]types.NamespacedName
+}
+
+// NewFollower returns a follower whose watches end with the context. It calls
+// changed, which may be nil and must not block, after a followed Secret
+// appeared, changed or went, and when it becomes unreadable.
+func NewFollower(ctx context.Context, client kubernetes.Interface, changed func(types.NamespacedName)) *Follower {
+	if changed == nil {
+		changed = func(types.NamespacedName) {}
+	}
+	return &Follower{
+		ctx: ctx, client: client, changed: changed,
+		followed: map[types.NamespacedName]*followed{},
+		wanted:   map[route.Connector][]types.NamespacedName{},
+	}
+}
+
+// Follow follows the Secrets on behalf of a Connector, in the place of those
+// that it asked for before; with none, the Connector asks for nothing more.
+func (f *Follower) Follow(owner route.Connector, names ...types.NamespacedName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.wanted[owner]
+	if len(names) == 0 {
+		delete(f.wanted, owner)
+	} else {
+		f.wanted[owner] = names
+	}
+	for _, name := range names {
+		f.start(name).owners[owner] = struct{}{}
+	}
+	for _, name := range before {
+		f.release(name, owner)
+	}
+}
+
+// start returns the watch of a Secret, and starts it if there is none.
+func (f *Follower) start(name types.NamespacedName) *followed {
+	if running, ok := f.followed[name]; ok {
+		return running
+	}
+	ctx, stop := context.WithCancel(f.ctx)
+	w := &followed{name: name, stop: stop, owners: map[route.Connector]struct{}{}, answered: make(chan struct{}), changed: f.changed}
+	w.informer = cache.NewSharedIndexInformer(w.listWatch(f.client), &corev1.Secret{}, 0, cache.Indexers{})
+	_, _ = w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only on a stopped informer
+		AddFunc:    func(any) { w.changed(name) },
+		UpdateFunc: func(_, _ any) { w.changed(name) },
+		DeleteFunc: func(any) { w.changed(name) },
+	})
+	go w.run(ctx)
+	f.followed[name] = w
+	return w
+}
+
+// release ends the owner's interest in a Secret, unless it asks for it still.
+func (f *Follower) release(name types.NamespacedName, owner route.Connector) {
+	for _, still := range f.wanted[owner] {
+		if still == name {
+			return
+		}
+	}
+	w := f.followed[name]
+	delete(w.owners, owner)
+	if len(w.owners) == 0 {
+		w.stop()
+		delete(f.followed, name)
+	}
+}
+
+// Owners returns the Connectors that asked for a Secret.
+func (f *Follower) Owners(name types.NamespacedName) []route.Connector {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var owners []route.Connector
+	if w, ok := f.followed[name]; ok {
+		for owner := range w.owners {
+			owners = append(owners, owner)
+		}
+	}
+	return owners
+}
+
+// Get returns a followed Secret as it was last seen. Only until the API server
+// has first answered does it wait, as long as the context allows. Every error
+// is a *Problem; the Secret may not be changed.
+func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.Secret, error) {
+	f.mu.Lock()
+	w, ok := f.followed[name]
+	f.mu.Unlock()
+	if !ok {
+		return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretNotFound, Detail: "no Connector names it"}
+	}
+	select {
+	case <-w.answered:
+		return w.get()
+	case <-ctx.Done():
+		return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
+	}
+}
+
+// followed is the watch of one Secret.
+type followed struct {
+	name     types.NamespacedName
+	informer cache.SharedIndexInformer
+	stop     context.CancelFunc
+	owners   map[route.Connector]struct{} // guarded by Follower.mu
+	changed  func(types.NamespacedName)
+
+	answered chan struct{} // closed once the API server has answered, well or not
+	once     sync.Once
+	mu       sync.Mutex
+	err      error // of the last request
+}
+
+func (w *followed) run(ctx context.Context) {
+	go func() {
+		if cache.WaitFor(ctx, "", w.informer.HasSyncedChecker()) {
+			w.once.Do(func() { close(w.answered) })
+			w.changed(w.name)
+		}
+	}()
+	w.informer.RunWithContext(ctx)
+}
+
+func (w *followed) listWatch(client kubernetes.Interface) cache.ListerWatcher {
+	secrets := client.CoreV1().Secrets(w.name.Namespace)
+	only := fields.OneTermEqualSelector(metav1.ObjectNameField, w.name.Name).String()
+	return cache.ToListWatcherWithWatchListSemantics(&cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			options.FieldSelector = only
+			list, err := secrets.List(ctx, options)
+			w.record(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			options.FieldSelector = only
+			stream, err := secrets.Watch(ctx, options)
+			w.record(err)
+			return stream, err
+		},
+	}, client)
+}
+
+// record keeps the outcome of a request. A refusal is an answer too.
+func (w *followed) record(err error) {
+	w.mu.Lock()
+	news := apierrors.IsForbidden(err) != apierrors.IsForbidden(w.err)
+	w.err = err
+	w.mu.Unlock()
+	if apierrors.IsForbidden(err) {
+		w.once.Do(func() { close(w.answered) })
+	}
+	if news {
+		w.changed(w.name)
+	}
+}
+
+func (w *followed) get() (*corev1.Secret, error) {
+	w.mu.Lock()
+	err := w.err
+	w.mu.Unlock()
+	if apierrors.IsForbidden(err) {
+		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: forbidden(w.name)}
+	}
+	// Another error is a passing one: what was last seen stays good.
+	item, exists, _ := w.informer.GetStore().GetByKey(w.name.String())
+	if s, ok := item.(*corev1.Secret); exists && ok {
+		return s, nil
+	}
+	return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretNotFound, Detail: fmt.Sprintf("it does not exist; create it in namespace '%s'", w.name.Namespace)}
+}
+
+// forbidden says how to let Berth read the Secret: that one, and no other.
+func forbidden(name types.NamespacedName) string {
+	return fmt.Sprintf("Berth may not read it; let it, by: "+
+		"kubectl -n %[1]s create role %[3]s --verb=get,list,watch --resource=secrets --resource-name=%[2]s && "+
+		"kubectl -n %[1]s create rolebinding %[3]s --role=%[3]s --serviceaccount=%[4]s:berth-controller --serviceaccount=%[4]s:berth-proxy",
+		name.Namespace, name.Name, v1alpha1.CredentialReader, v1alpha1.SystemNamespace)
+}
