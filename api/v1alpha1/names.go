@@ -19,6 +19,8 @@ const (
 const (
 	// ProxyService is the Service in front of `berth proxy`; the Service of each Connector leads to it.
 	ProxyService = "berth-proxy"
+	// ProxyPort is the name of the port of ProxyService that serves registries over TLS.
+	ProxyPort = "registry"
 	// WebhookService is the Service through which the API server reaches the webhook.
 	WebhookService = "berth-webhook"
 	// WebhookConfiguration is the name of the MutatingWebhookConfiguration, which is cluster-scoped.

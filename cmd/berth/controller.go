@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/certs"
+	"berth.dev/berth/controller"
+	"berth.dev/berth/rewrite"
+	"berth.dev/berth/secret"
+	"berth.dev/berth/token"
+	"berth.dev/berth/webhook"
+)
+
+// eventBuffer holds events of changes that happen faster than they are queued.
+const eventBuffer = 1024
+
+// controllerOptions are the flags of `berth controller`.
+type controllerOptions struct {
+	common
+	trusted     []string
+	webhookPort int
+}
+
+func controllerCommand() *cobra.Command {
+	var o controllerOptions
+	c := &cobra.Command{
+		Use:   "controller",
+		Short: "Run the webhook and the controllers",
+		Long: "Run the admission webhook, in every replica, and the controllers, in the elected leader.\n" +
+			"It needs the rights that the manifests give to the ServiceAccount 'berth-controller'.",
+		Args: cobra.NoArgs,
+		RunE: run(o.run),
+	}
+	o.add(c.Flags())
+	c.Flags().StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace},
+		"namespaces whose Connectors a Pod may be given without naming them")
+	c.Flags().IntVar(&o.webhookPort, "webhook-port", 9443, "port that serves the webhook over TLS")
+	return c
+}
+
+func (o *controllerOptions) run(ctx context.Context) error {
+	minter := certs.NewMinter(webhookSubjects, time.Now)
+	mgr, err := o.manager(controllerCaches(), func(m *ctrl.Options) {
+		m.LeaderElection, m.LeaderElectionID, m.LeaderElectionNamespace = true, "berth-controller", v1alpha1.SystemNamespace
+		m.LeaderElectionReleaseOnCancel = true
+		m.WebhookServer = ctrlwebhook.NewServer(ctrlwebhook.Options{Port: o.webhookPort, TLSOpts: []func(*tls.Config){
+			func(c *tls.Config) { c.GetCertificate, c.MinVersion = minter.GetCertificate, tls.VersionTLS12 },
+		}})
+	})
+	if err != nil {
+		return err
+	}
+	catalogue := &access.Catalogue{}
+	changed := make(chan event.TypedGenericEvent[*v1alpha1.Connector], eventBuffer)
+	connectors, err := fillCatalogue(ctx, mgr.GetCache(), catalogue, func(c *v1alpha1.Connector) {
+		select {
+		case <-mgr.Elected():
+			changed <- event.TypedGenericEvent[*v1alpha1.Connector]{Object: c}
+		default: // nobody listens; who is elected begins with all namespaces
+		}
+	})
+	if err != nil {
+		return err
+	}
+	secrets, err := watch(ctx, mgr.GetCache(), &corev1.Secret{}, func(s *corev1.Secret) { useAuthorities(minter, s, v1alpha1.WebhookServing) }, nil)
+	if err != nil {
+		return err
+	}
+	if err := o.control(ctx, mgr, catalogue, changed); err != nil {
+		return err
+	}
+	policy := rewrite.Policy{ClusterDomain: o.clusterDomain, Trusted: o.trusted}
+	mgr.GetWebhookServer().Register(webhook.Path, &admission.Webhook{Handler: webhook.New(view{mgr.GetClient()}, catalogue, policy)})
+	if err := ready(mgr, map[string]func() bool{"connectors": connectors, "secrets": secrets, "certificate": minter.Ready}); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func webhookSubjects(serverName string) ([]string, []netip.Addr) {
+	if serverName != "" && serverName != controller.WebhookHost() {
+		return nil, nil
+	}
+	return []string{controller.WebhookHost()}, nil
+}
+
+// controllerCaches are the objects that the controller may read, and no more.
+func controllerCaches() map[client.Object]cache.ByObject {
+	named := func(name string) cache.Config {
+		return cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", name)}
+	}
+	return map[client.Object]cache.ByObject{
+		&corev1.ConfigMap{}: system(v1alpha1.ProxyCA),
+		&corev1.Secret{}: {Namespaces: map[string]cache.Config{
+			v1alpha1.SystemNamespace: named(v1alpha1.WebhookServing),
+			cache.AllNamespaces:      named(v1alpha1.PullSecret),
+		}},
+		&corev1.Service{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.FieldManager})},
+	}
+}
+
+// control registers what the leader does.
+func (o *controllerOptions) control(ctx context.Context, mgr ctrl.Manager, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector]) error {
+	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return err
+	}
+	secretsChanged := make(chan event.TypedGenericEvent[types.NamespacedName], eventBuffer)
+	follower := secret.NewFollower(ctx, clients, func(name types.NamespacedName) {
+		secretsChanged <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
+	})
+	writer, reader := mgr.GetClient(), mgr.GetAPIReader()
+	keys := &controller.TokenKeys{Client: writer, Reader: reader, Rotation: token.Rotation{
+		Every: tokenKeyLife, Keep: controller.PullTokenLife + token.PublishTime,
+	}, Now: time.Now}
+	for _, r := range []interface{ Setup(ctrl.Manager) error }{
+		&controller.Connectors{Client: writer, Secrets: follower, Changed: secretsChanged, Dial: dialer().DialContext, ClusterDomain: o.clusterDomain, Now: time.Now},
+		&controller.PullSecrets{Client: writer, Connectors: catalogue, Changed: changed, Keys: keys.Keys, ClusterDomain: o.clusterDomain, Now: time.Now},
+	} {
+		if err := r.Setup(mgr); err != nil {
+			return err
+		}
+	}
+	if err := mgr.Add(keys); err != nil {
+		return err
+	}
+	return addAuthorities(mgr, o.clusterDomain)
+}
+
+// tokenKeyLife is the age at which the key that signs berth tokens gets a successor.
+const tokenKeyLife = 30 * 24 * time.Hour
+
+func addAuthorities(mgr ctrl.Manager, clusterDomain string) error {
+	writer, reader := mgr.GetClient(), mgr.GetAPIReader()
+	for _, a := range []*controller.Authority{
+		{
+			Secret: v1alpha1.ProxyServing, Name: "Berth proxy",
+			Scope: controller.ProxyScope(reader, clusterDomain), Publish: controller.PublishProxyCA(reader, writer),
+		},
+		{
+			Secret: v1alpha1.WebhookServing, Name: "Berth webhook",
+			Scope:   func(context.Context) (certs.Scope, error) { return controller.WebhookScope(), nil },
+			Publish: controller.PublishWebhookCA(reader, writer),
+		},
+	} {
+		a.Client, a.Reader, a.Now = writer, reader, time.Now
+		if err := mgr.Add(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// useAuthorities lets a minter sign with the authorities in a Secret of that name.
+func useAuthorities(minter *certs.Minter, s *corev1.Secret, name string) certs.Authorities {
+	if s.Namespace != v1alpha1.SystemNamespace || s.Name != name {
+		return nil
+	}
+	authorities, err := certs.ParseAuthorities(s.Data)
+	if err != nil {
+		ctrl.Log.Error(err, "go on with the certificate authority from before", "secret", name)
+		return nil
+	}
+	minter.Use(authorities)
+	return authorities
+}
+
+// view is what the webhook sees of the cluster: caches.
+type view struct {
+	cached client.Reader
+}
+
+// Namespace implements webhook.Cluster.
+func (v view) Namespace(ctx context.Context, name string) (rewrite.Namespace, bool) {
+	var n corev1.Namespace
+	if err := v.cached.Get(ctx, types.NamespacedName{Name: name}, &n); err != nil {
+		return rewrite.Namespace{}, false
+	}
+	return rewrite.Namespace{Name: name, Labels: n.Labels, Annotations: n.Annotations}, true
+}
+
+// HasPullSecret implements webhook.Cluster.
+func (v view) HasPullSecret(ctx context.Context, namespace string) bool {
+	var s corev1.Secret
+	return v.cached.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v1alpha1.PullSecret}, &s) == nil
+}

@@ -1,0 +1,58 @@
+// Command berth is all of Berth: the processes of a cluster, and the tools of
+// those who use it. Each subcommand wires packages together from its flags;
+// what is done is done there.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+)
+
+// version is set when a release is linked.
+var version = "dev" //nolint:gochecknoglobals // the linker sets it
+
+func main() {
+	ctx := ctrl.SetupSignalHandler()
+	if err := root().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "berth:", err)
+		os.Exit(1)
+	}
+}
+
+func root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "berth",
+		Short: "Registries without credentials in workloads",
+		Long: "Berth lets the workloads of a Kubernetes cluster use registries without holding a credential.\n" +
+			"'controller', 'proxy' and 'node' are its processes in the cluster; the manifests start them.",
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	var level slog.Level
+	c.PersistentFlags().TextVar(&level, "log-level", slog.LevelInfo, "least level that is logged: DEBUG, INFO, WARN or ERROR")
+	c.PersistentPreRun = func(*cobra.Command, []string) {
+		logTo(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	}
+	c.AddCommand(controllerCommand(), proxyCommand(), nodeCommand())
+	return c
+}
+
+// logTo makes the libraries log as Berth does.
+func logTo(handler slog.Handler) {
+	slog.SetDefault(slog.New(handler))
+	ctrl.SetLogger(logr.FromSlogHandler(handler))
+	klog.SetSlogLogger(slog.New(handler))
+}
+
+// run is the shape of a subcommand that runs until the context ends.
+func run(what func(context.Context) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error { return what(c.Context()) }
+}

@@ -1,0 +1,87 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"berth.dev/berth/egress"
+)
+
+const (
+	probeTimeout = 10 * time.Second
+	userAgent    = "berth-controller"
+)
+
+// DialContext dials a registry; (*egress.Dialer).DialContext is one.
+type DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+
+// probe asks a registry whether it lives and takes a credential.
+type probe struct {
+	address   string
+	transport *http.Transport
+}
+
+func newProbe(address string, caCert []byte, dial DialContext) (*probe, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(caCert) > 0 {
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			return nil, fmt.Errorf("read the system's certificate authorities: %w", err)
+		}
+		roots.AppendCertsFromPEM(caCert)
+		config.RootCAs = roots
+	}
+	return &probe{address: address, transport: &http.Transport{
+		DialContext: dial, TLSClientConfig: config, TLSHandshakeTimeout: probeTimeout, DisableKeepAlives: false,
+	}}, nil
+}
+
+func (p *probe) close() { p.transport.CloseIdleConnections() }
+
+// get returns the status of an answer to GET, without following redirects.
+// Its errors name the cause, not the request.
+func (p *probe) get(ctx context.Context, path string, authorize func(*http.Request)) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.address+path, nil)
+	if err != nil {
+		return 0, errors.New("`spec.address` is not a URL")
+	}
+	request.Header.Set("User-Agent", userAgent)
+	if authorize != nil {
+		authorize(request)
+	}
+	response, err := p.transport.RoundTrip(request)
+	if err != nil {
+		return 0, cause(ctx, err)
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+// cause drops from an error what would differ from one attempt to the next, so
+// that a status is not written anew each time: local ports and the like.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("no answer within %s", probeTimeout)
+	}
+	var asURL *url.Error
+	if errors.As(err, &asURL) {
+		err = asURL.Err
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		return fmt.Errorf("look up '%s': %s", dns.Name, dns.Err)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && !errors.Is(err, egress.ErrForbidden) {
+		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
+	}
+	return err
+}

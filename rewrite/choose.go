@@ -1,0 +1,169 @@
+package rewrite
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/route"
+)
+
+// chooser chooses Connectors for the images of one Pod.
+type chooser struct {
+	namespace  Namespace
+	connectors Connectors
+	policy     Policy
+	keep       bool
+	named      []*access.Connector // by annotation; none: own and trusted ones
+	annotated  bool
+}
+
+func newChooser(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy Policy) (*chooser, error) {
+	c := &chooser{namespace: namespace, connectors: connectors, policy: policy}
+	images, _ := annotation(pod, namespace, v1alpha1.AnnotationImages)
+	c.keep = images == v1alpha1.ImagesKeep
+	list, ok := annotation(pod, namespace, v1alpha1.AnnotationConnector)
+	if !ok {
+		return c, nil
+	}
+	c.annotated = true
+	for name := range strings.SplitSeq(list, ",") {
+		connector, err := c.byAnnotation(strings.TrimSpace(name))
+		if err != nil {
+			return nil, inField(err, "metadata.annotations["+v1alpha1.AnnotationConnector+"]")
+		}
+		c.named = append(c.named, connector)
+	}
+	return c, nil
+}
+
+// annotation returns the Pod's, or else its Namespace's.
+func annotation(pod *corev1.Pod, namespace Namespace, key string) (string, bool) {
+	if value, ok := pod.Annotations[key]; ok {
+		return value, true
+	}
+	value, ok := namespace.Annotations[key]
+	return value, ok
+}
+
+func (c *chooser) byAnnotation(text string) (*access.Connector, error) {
+	name, err := route.ParseName(text, c.namespace.Name)
+	if err != nil {
+		return nil, &Refusal{Reason: ReasonConnectorInvalid, Detail: fmt.Sprintf(
+			"'%s' does not name a Connector; write 'NAMESPACE/NAME', or 'NAME' for one of this namespace, separated by commas", text)}
+	}
+	return c.usable(name)
+}
+
+// usable returns a Connector that the user has named himself.
+func (c *chooser) usable(name route.Connector) (*access.Connector, error) {
+	connector, ok := c.connectors.Get(name)
+	if !ok {
+		return nil, &Refusal{Reason: ReasonConnectorNotFound, Detail: fmt.Sprintf(
+			"Connector '%s' does not exist; correct the name, or create it in namespace '%s'", name, name.Namespace)}
+	}
+	if !connector.Visible(c.namespace.caller()) {
+		return nil, &Refusal{Reason: ReasonConnectorForbidden, Detail: fmt.Sprintf(
+			"Connector '%s' does not grant access to namespace '%s'; ask its owner to list this namespace in the Connector's `spec.access`",
+			name, c.namespace.Name)}
+	}
+	return connector, nil
+}
+
+// candidate is a Connector that may pull the repository.
+type candidate struct {
+	*access.Connector
+	repository string
+	rank       int // of its namespace, or its place in the annotation
+	specific   int // length of the pattern that grants
+}
+
+// choose returns the Connector for a repository of a registry, and the
+// repository as that Connector names it. Without one it returns the reason.
+func (c *chooser) choose(domain, path string) (best candidate, reason Reason) {
+	reason = ReasonNoConnector
+	for rank, connector := range c.given(domain) {
+		repository, ok := below(connector, path)
+		if !ok || !serves(connector, domain) {
+			continue
+		}
+		specific, err := connector.Match(c.namespace.caller(), repository, v1alpha1.ActionPull)
+		if err != nil {
+			if !errors.Is(err, access.ErrNamespace) {
+				reason = ReasonNotGranted
+			}
+			continue
+		}
+		next := candidate{connector, repository, rank, specific}
+		if best.Connector == nil || c.better(next, best) {
+			best = next
+		}
+	}
+	if best.Connector != nil {
+		reason = ReasonRewritten
+	}
+	return best, reason
+}
+
+// given yields, with their rank, the Connectors that this Pod may be given for a registry.
+func (c *chooser) given(domain string) func(yield func(int, *access.Connector) bool) {
+	return func(yield func(int, *access.Connector) bool) {
+		if c.annotated {
+			for rank, connector := range c.named {
+				if !yield(rank, connector) {
+					return
+				}
+			}
+			return
+		}
+		for _, registry := range spellings(domain) {
+			for _, connector := range c.connectors.ByRegistry(registry) {
+				if rank, ok := c.rank(connector.Namespace); ok && !yield(rank, connector) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// rank puts a namespace's own Connectors before trusted ones; others are not given.
+func (c *chooser) rank(namespace string) (int, bool) {
+	switch {
+	case namespace == c.namespace.Name:
+		return 0, true
+	case slices.Contains(c.policy.Trusted, namespace):
+		return 1, true
+	default:
+		return 0, false
+	}
+}
+
+// better reports whether a comes before b: by rank, then by what grants more
+// specifically, then by address path, then by name.
+func (c *chooser) better(a, b candidate) bool {
+	if c.annotated {
+		return a.rank < b.rank
+	}
+	return cmp.Or(
+		cmp.Compare(a.rank, b.rank),
+		cmp.Compare(b.specific, a.specific),
+		cmp.Compare(len(b.Address.Path), len(a.Address.Path)),
+		cmp.Compare(a.Namespace, b.Namespace),
+		cmp.Compare(a.Name, b.Name),
+	) < 0
+}
+
+// below returns the repository that a path names under the Connector's address.
+func below(connector *access.Connector, path string) (string, bool) {
+	prefix := strings.TrimPrefix(connector.Address.Path, "/")
+	if prefix == "" {
+		return path, true
+	}
+	return strings.CutPrefix(path, prefix+"/")
+}

@@ -1,0 +1,103 @@
+package rewrite
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/route"
+)
+
+// outcome is what becomes of an image.
+type outcome struct {
+	reason    Reason // ReasonRewritten, or why not
+	detail    string
+	image     string
+	connector route.Connector
+}
+
+// image decides about one image. The error is a *Refusal.
+func (c *chooser) image(written string) (outcome, error) {
+	named, err := reference.ParseNormalizedNamed(written)
+	if err != nil {
+		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil
+	}
+	domain, path := strings.ToLower(reference.Domain(named)), reference.Path(named)
+	if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {
+		return c.routed(host, path)
+	}
+	if c.keep {
+		return outcome{reason: ReasonImagesKept}, nil
+	}
+	chosen, reason := c.choose(domain, path)
+	if reason != ReasonRewritten {
+		return outcome{reason: reason}, nil
+	}
+	image := chosen.Host(c.policy.ClusterDomain) + "/" + chosen.Format() + "/" + chosen.repository + suffix(named)
+	if _, err := reference.ParseNormalizedNamed(image); err != nil {
+		return tooLong(err), nil
+	}
+	return outcome{reason: ReasonRewritten, image: image, connector: chosen.Connector.Connector}, nil
+}
+
+func tooLong(err error) outcome {
+	if errors.Is(err, reference.ErrNameTooLong) {
+		return outcome{reason: ReasonNameTooLong, detail: err.Error()}
+	}
+	return outcome{reason: ReasonUnparseable, detail: err.Error()}
+}
+
+// routed checks an image that is already in connector form.
+func (c *chooser) routed(host route.Connector, path string) (outcome, error) {
+	name, repository, err := route.Cut(path)
+	if err != nil || name != host || repository == "" {
+		return outcome{}, &Refusal{Reason: ReasonConnectorInvalid, Detail: "an image of Connector '" + host.String() +
+			"' must be written '" + host.Host(c.policy.ClusterDomain) + "/" + host.Format() + "/REPOSITORY'"}
+	}
+	connector, err := c.usable(name)
+	if err != nil {
+		return outcome{}, err
+	}
+	if err := connector.Check(c.namespace.caller(), repository, v1alpha1.ActionPull); err != nil {
+		return outcome{}, &Refusal{Reason: ReasonConnectorForbidden, Detail: "Connector '" + name.String() +
+			"' does not grant namespace '" + c.namespace.Name + "' to pull '" + repository + "'; ask its owner to list it in the Connector's `spec.access`"}
+	}
+	return outcome{reason: ReasonAlreadyRouted}, nil
+}
+
+// suffix is the tag and digest as written.
+func suffix(named reference.Named) string {
+	var s string
+	if tagged, ok := named.(reference.Tagged); ok {
+		s = ":" + tagged.Tag()
+	}
+	if digested, ok := named.(reference.Digested); ok {
+		s += "@" + digested.Digest().String()
+	}
+	return s
+}
+
+// spellings are the ways in which a Connector's registry may be spelt so that
+// an image's domain means it: a port that is the default of a scheme says nothing.
+func spellings(domain string) []string {
+	for _, port := range []string{":443", ":80"} {
+		if host, ok := strings.CutSuffix(domain, port); ok && !strings.HasSuffix(host, ":") {
+			return []string{domain, host}
+		}
+	}
+	return []string{domain}
+}
+
+// serves reports whether the image's domain means the Connector's registry:
+// 'host:443' means 'https://host', and not 'http://host'.
+func serves(connector *access.Connector, domain string) bool {
+	if connector.Registry == domain {
+		return true
+	}
+	port := map[string]string{"https": ":443", "http": ":80"}[connector.Address.Scheme]
+	return slices.Contains(spellings(domain), connector.Registry) && strings.HasSuffix(domain, port)
+}

@@ -1,0 +1,153 @@
+package rewrite
+
+import (
+	"errors"
+	"fmt"
+
+	"berth.dev/berth/route"
+)
+
+// Report is what was done to a Pod, and what was not.
+type Report struct {
+	Changes []Change
+	Skips   []Skip
+}
+
+func (r *Report) skip(s Skip) { r.Skips = append(r.Skips, s) }
+
+// Change is an image that was rewritten.
+type Change struct {
+	// Field where the image stands, such as 'spec.containers{app}.image'.
+	Field string
+	// From is the image as the user wrote it, To as it is now.
+	From, To string
+	// Connector that serves it.
+	Connector route.Connector
+}
+
+// Skip is something that was left as it was.
+type Skip struct {
+	// Field and Image are empty where the skip is about the whole Pod.
+	Field, Image string
+	// Reason is for machines; its Sentence is for people.
+	Reason Reason
+	// Detail adds to the sentence what is particular to this case; it may be empty.
+	Detail string
+}
+
+// String is the skip for people, reason first.
+func (s Skip) String() string {
+	text := string(s.Reason) + ": "
+	if s.Image != "" {
+		text += "'" + s.Image + "' in `" + s.Field + "` "
+	}
+	text += s.Reason.Sentence()
+	if s.Detail != "" {
+		text += ": " + s.Detail
+	}
+	return text
+}
+
+// Reason says why something was left alone, or why a Pod is refused. Reasons
+// are stable: they stand in reports, warnings and audit annotations.
+type Reason string
+
+// The reasons.
+const (
+	// ReasonRewritten is a change, not a skip.
+	ReasonRewritten Reason = "Rewritten"
+	// ReasonOptedOut: the Pod's inject label says disabled.
+	ReasonOptedOut Reason = "OptedOut"
+	// ReasonMirrorPod: the Pod mirrors a static Pod of a node, which cannot be changed here.
+	ReasonMirrorPod Reason = "MirrorPod"
+	// ReasonWindows: Berth has no node part for Windows.
+	ReasonWindows Reason = "Windows"
+	// ReasonImagesKept: the images annotation says keep.
+	ReasonImagesKept Reason = "ImagesKept"
+	// ReasonPullPolicyNever: kubelet will not pull it.
+	ReasonPullPolicyNever Reason = "PullPolicyNever"
+	// ReasonUnparseable: not an image reference.
+	ReasonUnparseable Reason = "Unparseable"
+	// ReasonNoConnector: no Connector that this Pod may be given serves the registry.
+	ReasonNoConnector Reason = "NoConnector"
+	// ReasonNotGranted: Connectors serve the registry, but do not let this namespace pull the repository.
+	ReasonNotGranted Reason = "NotGranted"
+	// ReasonNameTooLong: the rewritten name would pass the 255 characters that a repository name may have.
+	ReasonNameTooLong Reason = "NameTooLong"
+	// ReasonAlreadyRouted: the image already goes through a Connector that the namespace may use.
+	ReasonAlreadyRouted Reason = "AlreadyRouted"
+
+	// ReasonConnectorInvalid refuses: an annotation does not name Connectors.
+	ReasonConnectorInvalid Reason = "ConnectorInvalid"
+	// ReasonConnectorNotFound refuses: a Connector that is named does not exist.
+	ReasonConnectorNotFound Reason = "ConnectorNotFound"
+	// ReasonConnectorForbidden refuses: the namespace may not use a Connector that is named.
+	ReasonConnectorForbidden Reason = "ConnectorForbidden"
+)
+
+// Sentence is the reason for people.
+func (r Reason) Sentence() string {
+	switch r {
+	case ReasonRewritten:
+		return "goes through a Connector now"
+	case ReasonOptedOut:
+		return "the Pod is left alone, as its label asks"
+	case ReasonMirrorPod:
+		return "the Pod mirrors a static Pod and is left alone"
+	case ReasonWindows:
+		return "Pods for Windows nodes are left alone"
+	case ReasonImagesKept:
+		return "is kept, as the annotation asks"
+	case ReasonPullPolicyNever:
+		return "is left alone: `imagePullPolicy` is Never"
+	case ReasonUnparseable:
+		return "is left alone: it is not an image reference"
+	case ReasonNoConnector:
+		return "is left alone: no Connector for its registry is open to this Pod"
+	case ReasonNotGranted:
+		return "is left alone: no Connector grants this namespace to pull that repository"
+	case ReasonNameTooLong:
+		return "is left alone: its name through the Connector would be too long"
+	case ReasonAlreadyRouted:
+		return "already goes through a Connector"
+	case ReasonConnectorInvalid, ReasonConnectorNotFound, ReasonConnectorForbidden:
+		return "the Pod contradicts itself"
+	default:
+		return "has an unknown reason"
+	}
+}
+
+// Warns reports whether a user would want to be told of it when he creates a Pod.
+func (r Reason) Warns() bool {
+	switch r {
+	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong:
+		return true
+	default:
+		return false
+	}
+}
+
+// Refusal is why a Pod cannot be admitted: it asks for what cannot be.
+type Refusal struct {
+	Reason Reason
+	// Field of the Pod, or annotation, that contradicts.
+	Field string
+	// Detail says what is wrong and what to write instead.
+	Detail string
+}
+
+// Error is the reason, the place and the detail.
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s: `%s`: %s", r.Reason, r.Field, r.Detail)
+}
+
+// inField notes where a refusal is about an image.
+func inField(err error, field string) error {
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal.Field != "" {
+		return err
+	}
+	located := *refusal
+	located.Field = field
+	return &located
+}

@@ -1,0 +1,132 @@
+// Package webhook is the edge between the API server and package rewrite: an
+// AdmissionReview comes in, the Pod in it is rewritten, and what changed goes
+// out as a JSON patch (RFC 6902).
+//
+// The patch is the difference between the typed Pod before and the typed Pod
+// after. So it holds no operation that was not meant, and fields that this
+// program's types do not know are neither seen nor lost.
+//
+// An admission asks nobody over the network: Connectors, Namespaces and pull
+// secrets come from caches. The one thing that it waits for, and not long, is
+// the pull secret of a namespace so new that the controller has not made it yet.
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"gomodules.xyz/jsonpatch/v2"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/rewrite"
+)
+
+// Path is where the webhook is served.
+const Path = "/mutate-pods"
+
+const (
+	// waitLimit is how long an admission waits for a new namespace; the API server waits 5 s for us.
+	waitLimit = 2 * time.Second
+	// waitInterval is how often it looks into the cache meanwhile.
+	waitInterval = 10 * time.Millisecond
+)
+
+// Cluster is what the webhook knows of the cluster, from caches alone.
+type Cluster interface {
+	// Namespace returns a Namespace, and false while it is not known.
+	Namespace(ctx context.Context, name string) (rewrite.Namespace, bool)
+	// HasPullSecret reports whether the namespace's pull secret exists.
+	HasPullSecret(ctx context.Context, namespace string) bool
+}
+
+// Handler admits Pods.
+type Handler struct {
+	cluster    Cluster
+	connectors rewrite.Connectors
+	policy     rewrite.Policy
+}
+
+// New returns the handler.
+func New(cluster Cluster, connectors rewrite.Connectors, policy rewrite.Policy) *Handler {
+	return &Handler{cluster: cluster, connectors: connectors, policy: policy}
+}
+
+// Handle implements admission.Handler. It allows what is not a Pod, unchanged.
+func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
+	if request.Resource.Resource != "pods" || request.SubResource != "" {
+		return admission.Allowed("not a Pod")
+	}
+	var pod corev1.Pod
+	if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
+		return admission.Errored(http.StatusBadRequest, errors.New("`request.object` is not a Pod"))
+	}
+	namespace, ok := h.await(ctx, request.Namespace)
+	if !ok {
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf(
+			"Berth is still preparing namespace '%s', whose Secret '%s' does not exist yet; try again in a few seconds, "+
+				"and if it stays so, look at the log of 'deployment/berth-controller' in '%s'",
+			request.Namespace, v1alpha1.PullSecret, v1alpha1.SystemNamespace))
+	}
+	after, report, err := rewrite.Pod(&pod, namespace, h.connectors, h.policy)
+	if err != nil {
+		return refused(err)
+	}
+	return respond(&pod, after, report)
+}
+
+// await returns the namespace once it has its pull secret.
+func (h *Handler) await(ctx context.Context, name string) (namespace rewrite.Namespace, ok bool) {
+	err := wait.PollUntilContextTimeout(ctx, waitInterval, waitLimit, true, func(ctx context.Context) (bool, error) {
+		namespace, ok = h.cluster.Namespace(ctx, name)
+		return ok && h.cluster.HasPullSecret(ctx, name), nil
+	})
+	return namespace, err == nil
+}
+
+func refused(err error) admission.Response {
+	var refusal *rewrite.Refusal
+	if !errors.As(err, &refusal) {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	response := admission.Denied(refusal.Error())
+	response.AuditAnnotations = map[string]string{"refused": string(refusal.Reason)}
+	return response
+}
+
+func respond(before, after *corev1.Pod, report rewrite.Report) admission.Response {
+	patch, err := diff(before, after)
+	if err != nil {
+		return admission.Errored(http.StatusInternalServerError, err)
+	}
+	response := admission.Patched("", patch...)
+	response.Warnings = warnings(report)
+	response.AuditAnnotations = map[string]string{"rewritten": strconv.Itoa(len(report.Changes))}
+	return response
+}
+
+func diff(before, after *corev1.Pod) ([]jsonpatch.Operation, error) {
+	if before == after {
+		return nil, nil
+	}
+	a, err := json.Marshal(before)
+	if err != nil {
+		return nil, fmt.Errorf("encode the Pod as it was: %w", err)
+	}
+	b, err := json.Marshal(after)
+	if err != nil {
+		return nil, fmt.Errorf("encode the Pod as it is to be: %w", err)
+	}
+	patch, err := jsonpatch.CreatePatch(a, b)
+	if err != nil {
+		return nil, fmt.Errorf("compare the Pod before and after: %w", err)
+	}
+	return patch, nil
+}
