@@ -1,0 +1,3 @@
+module berth.dev/berth/test/cluster
+
+go 1.26.0
