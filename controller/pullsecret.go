@@ -156,11 +156,11 @@ func (r *PullSecrets) keep(ctx context.Context, namespace *corev1.Namespace, hav
 	return reconcile.Result{RequeueAfter: pullTokenRenew}, nil
 }
 
-// hosts are the hosts, as globs, of the namespaces with a Connector that the
-// caller may use: one a namespace, since one a Connector might pass what a
-// Secret can hold.
+// hosts are the hosts, as globs, of the caller's own namespace and of those with
+// a Connector that it may use: one a namespace, since one a Connector might
+// pass what a Secret can hold.
 func (r *PullSecrets) hosts(caller access.Caller) []string {
-	var hosts []string
+	hosts := []string{route.HostGlob(caller.Namespace, r.ClusterDomain)}
 	for _, c := range r.Connectors.Visible(caller) {
 		hosts = append(hosts, route.HostGlob(c.Namespace, r.ClusterDomain))
 	}

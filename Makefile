@@ -1,0 +1,100 @@
+# Berth. `make help` lists the targets.
+SHELL := /bin/bash
+BIN := $(CURDIR)/bin
+TAG ?= dev
+IMAGE := berth.dev/berth:$(TAG)
+CLUSTER := $(BIN)/cluster
+export CGO_ENABLED ?= 0
+
+MODULES := . tools test/cluster
+UNIT := $$(go list ./... | grep -v /test/)
+TEST := $(BIN)/gotestsum --format pkgname-and-test-fails --no-color
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/berth
+	go build -trimpath -ldflags "-s -w -X main.version=$(TAG)" -o $(BIN)/berth ./cmd/berth
+
+.PHONY: tools
+tools: ## build the tools of development into bin/
+	GOBIN=$(BIN) go -C tools install -trimpath tool
+
+.PHONY: generate
+generate: tools ## write the CRDs and the deep copies anew
+	$(BIN)/controller-gen object paths=./api/... crd paths=./api/... output:crd:artifacts:config=manifests/crds
+
+.PHONY: verify
+verify: generate ## fail where generated files or modules are not as committed
+	@for m in $(MODULES); do go -C $$m mod tidy -diff || exit 1; done
+	git diff --exit-code -- api manifests
+
+.PHONY: lint
+lint: tools ## run every linter, the rules of imports among them
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: test
+test: test-unit test-cluster ## run all tests; as root also those on a real cluster
+
+.PHONY: test-unit
+test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
+	CGO_ENABLED=1 $(TEST) -- -race -shuffle=on $(UNIT)
+	$(TEST) -- -C test/cluster ./...
+
+.PHONY: test-cluster
+test-cluster: $(BIN)/gotestsum ## run the tests on a real cluster on this machine; skipped, loudly, without root
+ifeq ($(shell id -u),0)
+	$(MAKE) $(CLUSTER) image
+	go test -c -o $(BIN)/e2e.test ./test/e2e
+	GOBIN=$(BIN) go install cmd/test2json
+	$(TEST) --raw-command -- test/lab/with-cluster.sh $(BIN)/test2json -t -p e2e $(BIN)/e2e.test -test.v=test2json
+else
+	@echo "SKIPPED: the tests on a real cluster need root; run 'sudo make test-cluster'" >&2
+	$(TEST) -- ./test/e2e
+endif
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser, FUZZTIME (30s) each
+	@for p in $(UNIT); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done
+
+.PHONY: bench
+bench: ## run the benchmarks
+	go test -run '^$$' -bench . -benchmem $(UNIT)
+
+.PHONY: image
+image: build ## make the image of Berth, without Docker: dist/berth (OCI layout) and dist/berth.tar
+	go -C tools run ./image -bin $(BIN)/berth -ref $(IMAGE) -user 65532:65532 -layout $(CURDIR)/dist/berth -tar $(CURDIR)/dist/berth.tar
+
+.PHONY: demo
+demo: $(CLUSTER) image ## show Berth's main job on a real cluster on this machine
+	go build -o $(BIN)/demo ./test/demo
+	test/lab/with-cluster.sh $(BIN)/demo
+
+.PHONY: cluster-up
+cluster-up: $(CLUSTER) image ## start a real one-node Kubernetes, with Berth installed, and leave it running
+	$(CLUSTER) up
+	test/lab/install.sh
+	@echo "Use it by: make cluster-exec CMD='kubectl get pods -A'; end it by: make cluster-down"
+
+.PHONY: cluster-exec
+cluster-exec: $(CLUSTER) ## run CMD in the cluster: make cluster-exec CMD='kubectl get pods -A'
+	@$(CLUSTER) exec -- bash -c "$(CMD)"
+
+.PHONY: cluster-down
+cluster-down: $(CLUSTER) ## end the cluster, and show that nothing is left of it
+	$(CLUSTER) down
+
+.PHONY: $(CLUSTER)
+$(CLUSTER):
+	go -C test/cluster build -trimpath -o $@ ./cmd/cluster
+
+$(BIN)/gotestsum: tools/go.mod
+	GOBIN=$(BIN) go -C tools install -trimpath gotest.tools/gotestsum
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) dist

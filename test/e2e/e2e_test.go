@@ -1,0 +1,147 @@
+// Package e2e holds the tests on a real cluster: etcd to kubelet, containerd,
+// and a registry that demands a password. Nothing in them is a mock. `make
+// test-cluster` runs them inside the cluster of test/cluster; anywhere else
+// they are skipped.
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/rand"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/test/lab"
+)
+
+// patience is for things that take seconds.
+const patience = 90 * time.Second
+
+// world is the cluster with one Connector, 'berth-system/harbor', for the
+// namespaces labelled team=shop.
+type world struct {
+	*lab.Lab
+	*testing.T
+	ctx context.Context //nolint:containedctx // of the test
+}
+
+func enter(t *testing.T) world {
+	t.Helper()
+	if os.Getenv("BERTH_CLUSTER") == "" {
+		t.Skip("needs root and a cluster: make test-cluster")
+	}
+	l, err := lab.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{Lab: l, T: t, ctx: t.Context()}
+	w.ok(l.Connect(w.ctx, lab.Connector{Namespace: v1alpha1.SystemNamespace, Name: "harbor", Access: `
+  access:
+  - namespaces: {from: Selector, selector: {matchLabels: {team: shop}}}
+    repositories: ["test/**"]
+`}))
+	return w
+}
+
+func (w world) ok(err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// shop makes a namespace that is opted in and may use the Connector, and removes it after the test.
+func (w world) shop(name string) *corev1.Namespace {
+	w.Helper()
+	return w.namespace(name, v1alpha1.LabelInject, v1alpha1.InjectEnabled, "team", "shop")
+}
+
+func (w world) namespace(name string, labels ...string) *corev1.Namespace {
+	w.Helper()
+	n, err := w.Namespace(w.ctx, name+"-"+rand.String(5), labels...)
+	w.ok(err)
+	w.Cleanup(func() {
+		if err := w.Client.Delete(context.WithoutCancel(w.ctx), n); client.IgnoreNotFound(err) != nil {
+			w.Error(err)
+		}
+	})
+	return n
+}
+
+// push pushes an image that no node has, and returns its name.
+func (w world) push(size string) string {
+	w.Helper()
+	name := "test/" + rand.String(8) + ":v1"
+	_, err := w.Harbor(w.ctx, "push", name, "--size", size)
+	w.ok(err)
+	return "harbor.example.com/" + name
+}
+
+// pod is a Pod that runs an image as its user wrote it.
+func pod(namespace, image string) *corev1.Pod {
+	grace := int64(1)
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "app"},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: &grace,
+			Containers:                    []corev1.Container{{Name: "app", Image: image, Args: []string{"pause"}, ImagePullPolicy: corev1.PullAlways}},
+		},
+	}
+}
+
+// create creates a Pod, once its namespace's ServiceAccount is there.
+func (w world) create(p *corev1.Pod) {
+	w.Helper()
+	w.ok(lab.Wait(w.ctx, patience, "Pod '"+p.Namespace+"/"+p.Name+"' to be created", func(ctx context.Context) (bool, error) {
+		err := w.Client.Create(ctx, p)
+		if err != nil && !strings.Contains(err.Error(), "serviceaccount") {
+			w.Fatal(err)
+		}
+		return err == nil, err
+	}))
+}
+
+// running waits for a Pod to be Ready.
+func (w world) running(p *corev1.Pod, limit time.Duration) {
+	w.Helper()
+	w.ok(lab.Wait(w.ctx, limit, "Pod '"+p.Namespace+"/"+p.Name+"' to be Ready", func(ctx context.Context) (bool, error) {
+		if err := w.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
+			return false, err
+		}
+		for _, c := range p.Status.Conditions {
+			if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
+				return true, nil
+			}
+		}
+		return false, waiting(p)
+	}))
+}
+
+// waiting says what a Pod waits for.
+func waiting(p *corev1.Pod) error {
+	for _, s := range p.Status.ContainerStatuses {
+		if s.State.Waiting != nil {
+			return fmt.Errorf("it waits: %s: %s", s.State.Waiting.Reason, s.State.Waiting.Message)
+		}
+	}
+	return nil
+}
+
+// noPullErrors fails if a pull in the namespace ever failed.
+func (w world) noPullErrors(namespace string) {
+	w.Helper()
+	events, err := w.Events(w.ctx, namespace)
+	w.ok(err)
+	for _, e := range events {
+		if e.Reason == "Failed" || e.Reason == "BackOff" {
+			w.Errorf("%s: %s: %s", e.InvolvedObject.Name, e.Reason, e.Message)
+		}
+	}
+}

@@ -1,0 +1,15 @@
+#!/bin/bash
+# install.sh: installs Berth in the running test cluster, as a user would in his.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cluster() { "${BERTH_CLUSTER:-bin/cluster}" "$@"; }
+kubectl() { cluster exec -- kubectl "$@"; }
+
+echo "Installing Berth"
+cluster image load dist/berth.tar >/dev/null
+kubectl apply --server-side -k manifests/crds >/dev/null
+kubectl wait --for=condition=Established crd -l app.kubernetes.io/part-of=berth --timeout=30s >/dev/null
+kubectl apply --server-side -k manifests/base >/dev/null
+for part in deployment/berth-controller deployment/berth-proxy daemonset/berth-node; do
+  kubectl -n berth-system rollout status "$part" --timeout=90s
+done
