@@ -205,4 +205,3 @@ func (w world) replaceSecret(namespace string, change func(*corev1.Secret), gone
 func connectorPath(rest string) string {
 	return "/v2/namespaces/berth-system/connectors/harbor/" + rest
 }
-
