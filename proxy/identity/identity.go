@@ -1,0 +1,160 @@
+// Package identity finds out who is calling a proxy.
+//
+// A caller shows a berth token: as the password of Basic authentication, under
+// any user name, or as a Bearer token. The token is good when one of the
+// published keys signed it, when it is in its time and of the audience of this
+// proxy, and when the namespace that it names is still the one that it was made
+// for: a namespace that was deleted and made anew under the same name is
+// another one. What comes out is an Identity: the namespace with its labels as
+// they are now, and its UID. What that namespace may do is for access to say.
+//
+// A token that was verified is remembered by its hash, so that the signature is
+// checked once and not on each of the requests of a pull. Its time and its
+// namespace are checked on every request, and when the keys are replaced
+// everything is forgotten: a key that was withdrawn opens nothing from then on.
+//
+// No error of this package holds any of a token.
+package identity
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/token"
+)
+
+// mostVerified bounds the tokens that are remembered: some for each of 5,000 namespaces.
+const mostVerified = 16384
+
+// The reasons for which Authenticate refuses a request.
+var (
+	// ErrNoCredentials: the request carries no token at all.
+	ErrNoCredentials = errors.New("no token: sign in with any user name and a berth token as the password")
+	// ErrToken: the token is no good. It wraps one of the errors of token.PublicKeys.Verify, which says why.
+	ErrToken = errors.New("token refused")
+	// ErrNamespace: the token is good, but its namespace is gone, or was deleted and made anew.
+	ErrNamespace = errors.New("the token's namespace is gone, or was deleted and made anew since; use a token that was made for it now")
+)
+
+// Identity is a caller whose token is good.
+type Identity struct {
+	access.Caller
+	// UID is that of the Namespace object.
+	UID string
+}
+
+// Namespace is what an Identity needs of a Namespace object.
+type Namespace struct {
+	// UID tells namesakes apart.
+	UID string
+	// Labels may not be changed.
+	Labels map[string]string
+}
+
+// Namespaces knows the Namespace objects that exist.
+type Namespaces interface {
+	// Namespace returns the one of that name, if there is one.
+	Namespace(name string) (Namespace, bool)
+}
+
+// Authenticator authenticates requests for one audience. Make it by New. Safe
+// for concurrent use.
+type Authenticator struct {
+	audience   token.Audience
+	keys       func() *token.PublicKeys
+	namespaces Namespaces
+	now        func() time.Time
+	current    atomic.Pointer[generation]
+}
+
+// generation is a set of keys with the tokens that they have verified.
+type generation struct {
+	keys     *token.PublicKeys
+	verified *lru.Cache[[sha256.Size]byte, token.Claims]
+}
+
+// New returns an authenticator of tokens of the audience. It asks keys on every
+// request; another pointer than last time says that the keys were replaced, and
+// nil that there are none yet, so every token is refused. The Load of an
+// atomic.Pointer is such a function.
+func New(audience token.Audience, keys func() *token.PublicKeys, namespaces Namespaces, now func() time.Time) *Authenticator {
+	return &Authenticator{audience: audience, keys: keys, namespaces: namespaces, now: now}
+}
+
+// Authenticate returns who sent the request. The errors wrap ErrNoCredentials,
+// ErrToken or ErrNamespace.
+func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
+	raw, ok := shown(r)
+	if !ok {
+		return Identity{}, ErrNoCredentials
+	}
+	claims, err := a.verify(raw)
+	if err != nil {
+		return Identity{}, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	namespace, ok := a.namespaces.Namespace(claims.Namespace)
+	if !ok || namespace.UID != claims.NamespaceUID {
+		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrNamespace)
+	}
+	return Identity{
+		Caller: access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
+		UID:    claims.NamespaceUID,
+	}, nil
+}
+
+// shown returns the token that the request shows.
+func shown(r *http.Request) (string, bool) {
+	if _, password, ok := r.BasicAuth(); ok {
+		return password, password != ""
+	}
+	scheme, raw, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return "", false
+	}
+	raw = strings.TrimLeft(raw, " ")
+	return raw, raw != ""
+}
+
+// verify is PublicKeys.Verify with a memory. What is remembered counts only
+// well within the token's time; at its edges the token is verified anew.
+func (a *Authenticator) verify(raw string) (token.Claims, error) {
+	if len(raw) > token.MaxLength {
+		return token.Claims{}, token.ErrMalformed
+	}
+	g := a.generation()
+	now, hash := a.now(), sha256.Sum256([]byte(raw))
+	if claims, ok := g.verified.Get(hash); ok && now.Before(claims.Expires) && !now.Before(claims.IssuedAt) {
+		return claims, nil
+	}
+	claims, err := g.keys.Verify(raw, a.audience, now)
+	if err != nil {
+		return token.Claims{}, err
+	}
+	g.verified.Add(hash, claims)
+	return claims, nil
+}
+
+// generation returns the memory that belongs to the keys as they are now.
+func (a *Authenticator) generation() *generation {
+	keys := a.keys()
+	if g := a.current.Load(); g != nil && g.keys == keys {
+		return g
+	}
+	g := &generation{keys: keys}
+	if keys == nil {
+		g.keys = &token.PublicKeys{}
+	}
+	g.verified, _ = lru.New[[sha256.Size]byte, token.Claims](mostVerified) // fails only for a size below 1
+	if keys != nil {
+		a.current.Store(g)
+	}
+	return g
+}

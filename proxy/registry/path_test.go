@@ -1,0 +1,158 @@
+package registry
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/distribution/reference"
+	"github.com/google/go-cmp/cmp"
+
+	"berth.dev/berth/route"
+)
+
+const (
+	base   = "/v2/namespaces/demo/connectors/harbor/"
+	sha256 = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+)
+
+func TestParsePath(t *testing.T) {
+	harbor := route.Connector{Namespace: "demo", Name: "harbor"}
+	for name, test := range map[string]struct {
+		path string
+		want Target
+	}{
+		"manifest by tag":         {base + "test/abc/manifests/v1", Target{harbor, "test/abc", KindManifests, "v1"}},
+		"manifest by digest":      {base + "test/abc/manifests/" + sha256, Target{harbor, "test/abc", KindManifests, sha256}},
+		"sha512":                  {base + "a/blobs/sha512:" + strings.Repeat("ab", 64), Target{harbor, "a", KindBlobs, "sha512:" + strings.Repeat("ab", 64)}},
+		"unregistered algorithm":  {base + "a/blobs/multihash+base58:QmRZxt2b", Target{harbor, "a", KindBlobs, "multihash+base58:QmRZxt2b"}},
+		"blob":                    {base + "abc/blobs/" + sha256, Target{harbor, "abc", KindBlobs, sha256}},
+		"tags":                    {base + "a/b/c/tags/list", Target{harbor, "a/b/c", KindTags, ""}},
+		"referrers":               {base + "a/referrers/" + sha256, Target{harbor, "a", KindReferrers, sha256}},
+		"a tag that is a word":    {base + "a/manifests/list", Target{harbor, "a", KindManifests, "list"}},
+		"a repository of words":   {base + "manifests/blobs/tags/manifests/tags", Target{harbor, "manifests/blobs/tags", KindManifests, "tags"}},
+		"all separators":          {base + "a.b_c__d-e---f/tags/list", Target{harbor, "a.b_c__d-e---f", KindTags, ""}},
+		"a route in a repository": {base + "namespaces/demo/connectors/other/tags/list", Target{harbor, "namespaces/demo/connectors/other", KindTags, ""}},
+		"upper-case tag":          {base + "a/manifests/_V1.0-RC", Target{harbor, "a", KindManifests, "_V1.0-RC"}},
+		"longest tag":             {base + "a/manifests/" + strings.Repeat("t", 128), Target{harbor, "a", KindManifests, strings.Repeat("t", 128)}},
+		"longest repository":      {base + strings.Repeat("r", 255) + "/tags/list", Target{harbor, strings.Repeat("r", 255), KindTags, ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParsePath(test.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if got.Path() != test.path {
+				t.Errorf("Path: %q, want %q", got.Path(), test.path)
+			}
+		})
+	}
+}
+
+// escapes are paths that must not get past ParsePath, whatever a server behind would make of them.
+func escapes() map[string]struct {
+	path string
+	want error
+} {
+	return map[string]struct {
+		path string
+		want error
+	}{
+		"dot segments":          {base + "a/../../../../api/v2.0/users", ErrNoEndpoint},
+		"dot segment, manifest": {base + "a/../b/manifests/v1", ErrRepository},
+		"single dot":            {base + "a/./b/manifests/v1", ErrRepository},
+		"dot as a reference":    {base + "a/manifests/..", ErrTag},
+		"encoded dots":          {base + "a/%2e%2e/b/manifests/v1", ErrRepository},
+		"encoded dots, capital": {base + "a/%2E%2E/b/manifests/v1", ErrRepository},
+		"encoded slash":         {base + "a%2fb/manifests/v1", ErrRepository},
+		"encoded traversal":     {base + "..%2f..%2fapi/manifests/v1", ErrRepository},
+		"encoded backslash":     {base + "a%5c..%5cb/manifests/v1", ErrRepository},
+		"NUL":                   {base + "a%00/manifests/v1", ErrRepository},
+		"encoded letter":        {base + "%61/manifests/v1", ErrRepository},
+		"encoded tag":           {base + "a/manifests/v%31", ErrTag},
+		"encoded colon":         {base + "a/blobs/" + strings.Replace(sha256, ":", "%3A", 1), ErrDigest},
+		"encoded line end":      {base + "a/manifests/v1%0d%0aHost:x", ErrDigest},
+		"twice encoded":         {base + "a%252e%252e/manifests/v1", ErrRepository},
+		"not ASCII":             {base + "%C3%A9/manifests/v1", ErrRepository},
+		"empty segment":         {base + "a//b/manifests/v1", ErrRepository},
+		"leading empty segment": {base + "/a/manifests/v1", ErrRepository},
+		"double prefix slash":   {"/v2//namespaces/demo/connectors/harbor/a/manifests/v1", ErrNoEndpoint},
+		"upper-case repository": {base + "A/manifests/v1", ErrRepository},
+		"long repository":       {base + strings.Repeat("r", 256) + "/manifests/v1", ErrRepository},
+		"long tag":              {base + "a/manifests/" + strings.Repeat("t", 129), ErrTag},
+		"long path":             {base + strings.Repeat("a/", 600) + "manifests/v1", ErrNoEndpoint},
+		"short digest":          {base + "a/blobs/sha256:abcd", ErrDigest},
+		"upper-case digest":     {base + "a/blobs/" + strings.ToUpper(sha256), ErrDigest},
+		"tag of a blob":         {base + "a/blobs/v1", ErrDigest},
+		"no reference":          {base + "a/manifests/", ErrTag},
+		"no repository":         {base + "manifests/v1", ErrNoEndpoint},
+		"uploads":               {base + "a/blobs/uploads/", ErrNoEndpoint},
+		"tags of what":          {base + "a/tags/lists", ErrNoEndpoint},
+		"trailing slash":        {base + "a/tags/list/", ErrNoEndpoint},
+		"another API":           {"/v2/namespaces/demo/connectors/harbor/api/v2.0/users", ErrNoEndpoint},
+		"token service":         {"/v2/namespaces/demo/connectors/harbor/service/token", ErrNoEndpoint},
+		"catalog":               {"/v2/_catalog", ErrNoEndpoint},
+		"connector alone":       {"/v2/namespaces/demo/connectors/harbor", ErrNoEndpoint},
+		"encoded connector":     {"/v2/namespaces/demo/connectors/harb%6fr/a/manifests/v1", ErrNoEndpoint},
+		"connector with dots":   {"/v2/namespaces/demo/connectors/../a/manifests/v1", ErrNoEndpoint},
+		"semicolon":             {base + "a;x=1/manifests/v1", ErrRepository},
+	}
+}
+
+func TestParsePathRefuses(t *testing.T) {
+	for name, test := range escapes() {
+		t.Run(name, func(t *testing.T) {
+			got, err := ParsePath(test.path)
+			if !errors.Is(err, test.want) {
+				t.Errorf("ParsePath: %+v, %v, want %v", got, err, test.want)
+			}
+		})
+	}
+}
+
+func FuzzParsePath(f *testing.F) {
+	for _, test := range escapes() {
+		f.Add(test.path)
+	}
+	f.Add(base + "test/abc/manifests/v1")
+	f.Add(base + "a/blobs/" + sha256)
+	f.Add(base + "a.b_c__d-e---f/tags/list")
+	f.Fuzz(func(t *testing.T, path string) {
+		target, err := ParsePath(path)
+		if err != nil {
+			return
+		}
+		if target.Path() != path {
+			t.Errorf("one thing has two paths: %q and %q", path, target.Path())
+		}
+		if again, err := ParsePath(target.Path()); err != nil || again != target {
+			t.Errorf("round trip of %+v: %+v, %v", target, again, err)
+		}
+		for _, evil := range []string{"%", "\\", "//", "/.", "?", "#", ";", "\x00", " "} {
+			if strings.Contains(target.UpstreamPath(), evil) {
+				t.Errorf("%q reaches upstream in %q", evil, target.UpstreamPath())
+			}
+		}
+	})
+}
+
+// FuzzRepository holds our grammar of repositories and tags against that of distribution/reference.
+func FuzzRepository(f *testing.F) {
+	for _, seed := range []string{"a", "a/b", "a--b", "a__b", "a___b", "a..b", "-a", "a-", "a/", "A", "é", "a_-b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parsed, err := reference.WithName("example.com/" + s)
+		want := err == nil && reference.Path(parsed) == s
+		if got := isRepository(s); got != want && len(s) <= maxRepository-len("example.com/") {
+			t.Errorf("isRepository(%q): %t, distribution/reference says %t", s, got, want)
+		}
+		anchored := reference.TagRegexp.FindString(s) == s && s != ""
+		if got := isTag(s); got != anchored {
+			t.Errorf("isTag(%q): %t, distribution/reference says %t", s, got, anchored)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+// Package registry is the reverse proxy: a registry, to its clients, whose
+// repositories are those of the registries behind Connectors.
+//
+//	GET /v2/namespaces/NS/connectors/NAME/<repository>/manifests/<reference>
+//
+// A request comes through a row of doors, and the first that is shut answers
+// with an OCI error envelope. Who calls? A berth token says so, as the password
+// of Basic authentication or as a Bearer token. What is asked? A path of the OCI
+// grammar, to the letter (see ParsePath), read with GET or HEAD. Of which
+// Connector? The path alone says; a Host that names another Connector is an
+// error. May the caller? The Connector's access rules say. Only then does the
+// registry hear of the request, and then with the Connector's credential and
+// nothing of the client's (see package upstream).
+//
+// The answer streams back through a buffer, whatever its size, with Link and
+// Location leading to Berth instead of the registry. A redirect to object
+// storage goes to the client, who follows it without any credential.
+//
+// A registry that fails is 502, or 504 where it did not answer in time, with the
+// reason in the envelope. So is one that refuses the Connector's credential: 401
+// would tell the client that its token is wrong, which it is not.
+//
+// Every request is one line in the log.
+package registry
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/route"
+)
+
+const (
+	versionHeader = "Docker-Distribution-Api-Version"
+	version       = "registry/2.0"
+	// bufferSize is what a request holds of a layer.
+	bufferSize = 32 << 10
+	// defaultPatience is how long a client may take no byte of an answer.
+	defaultPatience = 2 * time.Minute
+)
+
+// Authenticator says who sent a request. *identity.Authenticator is one.
+type Authenticator interface {
+	// Authenticate returns an error of package identity for a request that it does not know the sender of.
+	Authenticate(r *http.Request) (identity.Identity, error)
+}
+
+// Upstream sends requests to the registries of Connectors. *upstream.Registries is one.
+type Upstream interface {
+	// RoundTrip sends a request to the path and query of its URL; its errors are those of package upstream.
+	RoundTrip(c *access.Connector, r *http.Request) (*http.Response, error)
+}
+
+// Options are what the proxy is made of. All but Patience must be set.
+type Options struct {
+	// Catalogue holds the Connectors.
+	Catalogue *access.Catalogue
+	// Identity says who calls.
+	Identity Authenticator
+	// Upstream leads to the registries.
+	Upstream Upstream
+	// ClusterDomain is the DNS suffix of Services, such as 'cluster.local'.
+	ClusterDomain string
+	// Log gets the access log.
+	Log *slog.Logger
+	// Now is the clock.
+	Now func() time.Time
+	// Patience is how long a client may take no byte of its answer; 0 is two minutes.
+	Patience time.Duration
+}
+
+// New returns the handler of everything below /v2/, and of /v2 itself.
+func New(o Options) http.Handler {
+	if o.Patience == 0 {
+		o.Patience = defaultPatience
+	}
+	return &handler{
+		Options:  o,
+		failures: newFailures(),
+		buffers:  &buffers{pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}},
+	}
+}
+
+type handler struct {
+	Options
+	failures failures
+	buffers  *buffers
+}
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x := &exchange{handler: h, request: r, writer: newRecorder(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
+	defer func() { // also when the answer is broken off, which is a panic
+		x.writer.finish()
+		x.log(h.Now())
+	}()
+	no := x.admit()
+	switch {
+	case no != nil:
+		x.refuse(no)
+	case x.connector == nil:
+		x.greet()
+	default:
+		x.forward()
+	}
+}
+
+// exchange is one request and its answer.
+type exchange struct {
+	*handler
+	request *http.Request
+	writer  *recorder
+	begun   time.Time
+
+	caller    identity.Identity
+	target    Target
+	action    v1alpha1.Action
+	connector *access.Connector // nil: the request is for /v2/ itself
+
+	upstreamStatus int
+	reason         string
+	cause          error
+}
+
+// admit leads the request through the doors.
+func (x *exchange) admit() *refusal {
+	for _, door := range [...]func() *refusal{x.protocol, x.identify, x.locate, x.authorise} {
+		if no := door(); no != nil {
+			return no
+		}
+	}
+	return nil
+}
+
+// protocol refuses what is not a plain request for the API.
+func (x *exchange) protocol() *refusal {
+	r := x.request
+	if r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect {
+		return &refusal{status: http.StatusBadRequest, code: CodeUnsupported, reason: ReasonUnsupported, message: "this server speaks HTTP and switches to no other protocol"}
+	}
+	if r.URL.Path != "/v2" && !strings.HasPrefix(r.URL.EscapedPath(), apiPrefix) {
+		return misdirected(fmt.Errorf("%w: paths start with '%s'", ErrNoEndpoint, apiPrefix))
+	}
+	return nil
+}
+
+// identify finds out who calls, and limits how often an address may fail at that.
+func (x *exchange) identify() *refusal {
+	caller, err := x.Identity.Authenticate(x.request)
+	if err == nil {
+		x.caller = caller
+		return nil
+	}
+	no := unauthorized(err)
+	if no.reason != ReasonNoToken && !x.failures.allow(source(x.request), x.Now()) {
+		return &refusal{
+			status: http.StatusTooManyRequests, code: CodeTooManyRequests, reason: ReasonTooManyFailures, cause: err, after: retryAfter,
+			message: "too many tokens from this address were no good; the last one too: " + no.message,
+		}
+	}
+	return no
+}
+
+// locate finds out what is asked of which Connector.
+func (x *exchange) locate() *refusal {
+	if x.request.Method != http.MethodGet && x.request.Method != http.MethodHead {
+		return &refusal{status: http.StatusMethodNotAllowed, code: CodeUnsupported, reason: ReasonUnsupported, message: fmt.Sprintf("method '%s' is not supported; use GET or HEAD", x.request.Method)}
+	}
+	path := x.request.URL.EscapedPath()
+	if path == "/v2" || path == apiPrefix {
+		return nil
+	}
+	target, err := ParsePath(path)
+	if err != nil {
+		return misdirected(err)
+	}
+	x.target, x.action = target, v1alpha1.ActionPull
+	if named, ok := x.named(); ok && named != target.Connector {
+		return &refusal{
+			status: http.StatusNotFound, code: CodeNameUnknown, reason: ReasonHostMismatch,
+			message: fmt.Sprintf("the host is that of Connector '%s', and the path that of Connector '%s'; use the same in both", named, target.Connector),
+		}
+	}
+	connector, ok := x.Catalogue.Get(target.Connector)
+	if !ok {
+		return &refusal{
+			status: http.StatusNotFound, code: CodeNameUnknown, reason: ReasonConnectorUnknown,
+			message: fmt.Sprintf("there is no Connector '%s' in namespace '%s'", target.Connector.Name, target.Connector.Namespace),
+		}
+	}
+	x.connector = connector
+	return nil
+}
+
+// named returns the Connector whose host the request is for, if it is one's.
+func (x *exchange) named() (route.Connector, bool) {
+	host := strings.ToLower(x.request.Host)
+	if at := strings.LastIndexByte(host, ':'); at >= 0 {
+		host = host[:at]
+	}
+	host = strings.TrimSuffix(host, ".")
+	if strings.HasSuffix(host, ".svc") {
+		host += "." + x.ClusterDomain
+	}
+	named, err := route.ParseHost(host, x.ClusterDomain)
+	return named, err == nil
+}
+
+// authorise asks the Connector's rules.
+func (x *exchange) authorise() *refusal {
+	if x.connector == nil {
+		return nil
+	}
+	if err := x.connector.Check(x.caller.Caller, x.target.Repository, x.action); err != nil {
+		return denied(err, x.caller.Caller, x.target, x.action)
+	}
+	return nil
+}
+
+// refuse answers with an error.
+func (x *exchange) refuse(no *refusal) {
+	x.reason, x.cause = no.reason, no.cause
+	no.write(x.writer, x.request.Method)
+}
+
+// greet answers a request for /v2/ itself: this is a registry, and the token is good.
+func (x *exchange) greet() {
+	x.reason = ""
+	x.writer.Header().Set(versionHeader, version)
+	x.writer.Header().Set("Content-Type", "application/json; charset=utf-8")
+	x.writer.Header().Set("Content-Length", "2")
+	x.writer.WriteHeader(http.StatusOK)
+	if x.request.Method != http.MethodHead {
+		_, _ = x.writer.Write([]byte("{}")) // a client that is gone needs no answer
+	}
+}
+
+// buffers are what bodies are copied through.
+type buffers struct {
+	pool sync.Pool
+}
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	buffer, _ := b.pool.Get().(*[bufferSize]byte)
+	return buffer[:]
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }

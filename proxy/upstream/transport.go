@@ -1,0 +1,111 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"k8s.io/apimachinery/pkg/types"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/proxy/credential"
+)
+
+const (
+	// mostTransports bounds the Connectors that have connections at one time: 10,000 and some.
+	mostTransports  = 16384
+	idlePerRegistry = 1024 // Go's default of 2 exhausts ports under load
+	idleTime        = 90 * time.Second
+	continueTime    = time.Second
+	maxHeaderBytes  = 256 << 10
+	bufferSize      = 32 << 10
+)
+
+// transports holds the connections of each Connector, by its UID: a Connector
+// that was deleted and made anew inherits none.
+type transports struct {
+	dialer   Dialer
+	timeouts Timeouts
+
+	mu    sync.Mutex
+	byUID *lru.Cache[types.UID, trusting]
+}
+
+// trusting is a transport, and the version of the authorities that it trusts.
+type trusting struct {
+	*http.Transport
+	version string
+}
+
+func newTransports(dialer Dialer, timeouts Timeouts) *transports {
+	t := &transports{dialer: dialer, timeouts: timeouts}
+	t.byUID, _ = lru.NewWithEvict(mostTransports, func(_ types.UID, old trusting) { // fails only for a size below 1
+		old.CloseIdleConnections()
+	})
+	return t
+}
+
+// of returns the transport of the Connector that trusts the authorities, and closes the idle connections of one
+// that trusted others.
+func (t *transports) of(c *access.Connector, authorities credential.Authorities) (*http.Transport, error) {
+	if found, ok := t.byUID.Get(c.UID); ok && found.version == authorities.Version {
+		return found.Transport, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found, ok := t.byUID.Get(c.UID)
+	if ok && found.version == authorities.Version {
+		return found.Transport, nil
+	}
+	roots, err := trusted(authorities)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		t.byUID.Remove(c.UID)
+	}
+	made := t.make(roots)
+	t.byUID.Add(c.UID, trusting{Transport: made, version: authorities.Version})
+	return made, nil
+}
+
+// Forget closes the idle connections of a Connector that was deleted. Requests
+// on their way go on.
+func (u *Registries) Forget(uid types.UID) { u.transports.byUID.Remove(uid) }
+
+func (t *transports) make(roots *x509.CertPool) *http.Transport {
+	var only http.Protocols
+	only.SetHTTP1(true)
+	return &http.Transport{
+		DialContext:            t.dialer.DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+		TLSHandshakeTimeout:    t.timeouts.Handshake,
+		ResponseHeaderTimeout:  t.timeouts.Header,
+		ExpectContinueTimeout:  continueTime,
+		IdleConnTimeout:        idleTime,
+		MaxIdleConnsPerHost:    idlePerRegistry,
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		ReadBufferSize:         bufferSize,
+		WriteBufferSize:        bufferSize,
+		DisableCompression:     true, // bytes go through as they are: their digest is known
+		Protocols:              &only,
+	}
+}
+
+// trusted are the public authorities and the Connector's own; nil stands for the public ones alone.
+func trusted(authorities credential.Authorities) (*x509.CertPool, error) {
+	bundle, err := authorities.PEM()
+	if err != nil || bundle == nil {
+		return nil, err
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the public certificate authorities of this system: %w", err)
+	}
+	roots.AppendCertsFromPEM(bundle) // PEM has looked that there are certificates
+	return roots, nil
+}
