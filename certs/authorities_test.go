@@ -23,8 +23,13 @@ import (
 type simulation struct {
 	now     time.Time
 	as      certs.Authorities
-	bundles map[time.Time][]byte
+	bundles []taken
 	leaves  []*tls.Certificate
+}
+
+type taken struct {
+	at     time.Time
+	bundle []byte
 }
 
 func (s *simulation) step(t *testing.T) (again time.Time) {
@@ -55,13 +60,11 @@ func (s *simulation) step(t *testing.T) (again time.Time) {
 // fresh leaf, and who takes it now verifies every leaf in its time.
 func (s *simulation) check(t *testing.T) {
 	t.Helper()
-	s.bundles[s.now] = s.as.Bundle()
+	s.bundles = slices.DeleteFunc(append(s.bundles, taken{s.now, s.as.Bundle()}), func(b taken) bool { return s.now.Sub(b.at) >= certs.PublishTime })
 	fresh := leaf(t, s.as, s.now, []string{"www.example.com"})
-	for taken, bundle := range s.bundles {
-		if s.now.Sub(taken) > certs.PublishTime {
-			delete(s.bundles, taken)
-		} else if err := verify(t, bundle, fresh, "www.example.com", s.now); err != nil {
-			t.Fatalf("%s: fresh leaf, bundle of %s: %v", s.now, taken, err)
+	for _, b := range s.bundles {
+		if err := verify(t, b.bundle, fresh, "www.example.com", s.now); err != nil {
+			t.Fatalf("%s: fresh leaf, bundle of %s: %v", s.now, b.at, err)
 		}
 	}
 	s.leaves = slices.DeleteFunc(append(s.leaves, fresh), func(c *tls.Certificate) bool { return s.now.After(c.Leaf.NotAfter) })
@@ -78,15 +81,15 @@ func TestAuthoritiesRotate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a law must fail the same way twice
-			s := &simulation{now: start(), bundles: map[time.Time][]byte{}}
+			s := &simulation{now: start()}
 			generations := 0
 			for end := start().AddDate(6, 0, 0); s.now.Before(end); generations++ {
-				again := s.step(t).Add(time.Duration(random.Int64N(int64(away))))
+				again := s.step(t).Add(time.Duration(random.Int64N(int64(away))).Truncate(time.Second))
 				for stepped := s.now; s.now.Before(again); {
 					s.check(t)
 					pause := certs.PublishTime / 4
 					if s.now.Sub(stepped) > 2*certs.PublishTime {
-						pause = time.Duration(random.Int64N(int64(5 * 24 * time.Hour)))
+						pause = time.Duration(random.Int64N(int64(5 * 24 * time.Hour))).Truncate(time.Second) + time.Second
 					}
 					s.now = s.now.Add(min(pause, again.Sub(s.now)))
 				}
