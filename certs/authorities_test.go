@@ -83,13 +83,13 @@ func TestAuthoritiesRotate(t *testing.T) {
 			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a law must fail the same way twice
 			s := &simulation{now: start()}
 			generations := 0
-			for end := start().AddDate(6, 0, 0); s.now.Before(end); generations++ {
+			for end := start().AddDate(4, 0, 0); s.now.Before(end); generations++ {
 				again := s.step(t).Add(time.Duration(random.Int64N(int64(away))).Truncate(time.Second))
 				for stepped := s.now; s.now.Before(again); {
 					s.check(t)
 					pause := certs.PublishTime / 4
 					if s.now.Sub(stepped) > 2*certs.PublishTime {
-						pause = time.Duration(random.Int64N(int64(5 * 24 * time.Hour))).Truncate(time.Second) + time.Second
+						pause = time.Duration(random.Int64N(int64(10 * 24 * time.Hour))).Truncate(time.Second) + time.Second
 					}
 					s.now = s.now.Add(min(pause, again.Sub(s.now)))
 				}
