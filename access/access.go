@@ -48,9 +48,9 @@ type Rules struct {
 }
 
 type rule struct {
-	namespaces   labels.Selector // nil: every namespace, unless same
-	same         string          // not empty: this namespace alone
-	repositories []string        // none: all
+	namespaces   labels.Selector // nil: same alone
+	same         string
+	repositories []string // none: all
 	actions      []v1alpha1.Action
 }
 
@@ -85,6 +85,7 @@ func compileRule(namespace string, spec *v1alpha1.AccessRule) (rule, error) {
 	case "", v1alpha1.NamespacesFromSame:
 		r.same = namespace
 	case v1alpha1.NamespacesFromAll:
+		r.namespaces = labels.Everything()
 	case v1alpha1.NamespacesFromSelector:
 		selector, err := metav1.LabelSelectorAsSelector(spec.Namespaces.Selector)
 		if err != nil {
@@ -153,12 +154,10 @@ func (r *rule) lists(c Caller) bool {
 	switch {
 	case c.Namespace == "":
 		return false
-	case r.same != "":
-		return r.same == c.Namespace
 	case r.namespaces != nil:
 		return r.namespaces.Matches(labels.Set(c.Labels))
 	default:
-		return true
+		return r.same == c.Namespace
 	}
 }
 

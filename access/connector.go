@@ -31,7 +31,7 @@ type Connector struct {
 func New(c *v1alpha1.Connector) (*Connector, error) {
 	name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 	address, err := url.Parse(c.Spec.Address)
-	if err != nil || address.Host == "" {
+	if err != nil || address.Hostname() == "" {
 		return nil, fmt.Errorf("Connector '%s': `spec.address` '%s' is not a URL", name, c.Spec.Address)
 	}
 	rules, err := Compile(c.Namespace, c.Spec.Access)

@@ -89,7 +89,7 @@ func (as Authorities) Bundle() []byte {
 func (as Authorities) Marshal() (map[string][]byte, error) {
 	data := make(map[string][]byte, 2*len(as))
 	for _, a := range as {
-		der, err := x509.MarshalPKCS8PrivateKey(a.key)
+		der, err := x509.MarshalPKCS8PrivateKey(a.key())
 		if err != nil {
 			return nil, fmt.Errorf("encode the key of %s: %w", a, err)
 		}
@@ -138,7 +138,7 @@ func parseAuthority(certificates, key []byte) (Authority, error) {
 	if !ok || !private.PublicKey.Equal(chain[0].PublicKey) {
 		return Authority{}, errors.New("the key is not the intermediate's")
 	}
-	return Authority{issuer: chain[0], root: chain[1], key: private}, nil
+	return Authority{issuer: chain[0], root: chain[1], key: func() *ecdsa.PrivateKey { return private }}, nil
 }
 
 // ErrNoCertificate is returned for text that holds no PEM certificate.

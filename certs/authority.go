@@ -3,8 +3,8 @@
 //
 // An Authority is a root and one intermediate. The intermediate is constrained
 // (RFC 5280 §4.2.1.10) to a Scope: the DNS names and addresses that it may ever
-// speak for; with no address in its scope, every address is excluded. The
-// root's private key is destroyed as soon as it has signed the intermediate, so
+// speak for; with no address in its scope, every address is excluded, and with
+// no domain, every name. The root's private key is destroyed as soon as it has signed the intermediate, so
 // nothing outside the scope can be signed for those who trust the root: the
 // constraint must not stand on the root, since Java ignores it there.
 //
@@ -40,7 +40,7 @@ const (
 
 // Scope is what an Authority may speak for.
 type Scope struct {
-	// Domains are DNS domains, each with all names below it.
+	// Domains are DNS domains, each with all names below it; with none, certificates for any name are excluded.
 	Domains []string
 	// Addresses are single IP addresses; with none, certificates for any address are excluded.
 	Addresses []netip.Addr
@@ -48,13 +48,15 @@ type Scope struct {
 
 // Equal reports whether both scopes have the same domains and addresses, in the same order.
 func (s Scope) Equal(o Scope) bool {
-	return slices.Equal(s.Domains, o.Domains) && slices.Equal(s.Addresses, o.Addresses)
+	same := func(a, b netip.Addr) bool { return a.Unmap() == b.Unmap() }
+	return slices.Equal(s.Domains, o.Domains) && slices.EqualFunc(s.Addresses, o.Addresses, same)
 }
 
-// Authority signs leaves within its scope. Formatting one prints no key.
+// Authority signs leaves within its scope. However it is printed, it shows no key.
 type Authority struct {
 	root, issuer *x509.Certificate
-	key          crypto.Signer
+	// key is a function so that reflection, which reads unexported fields, finds an address and no key.
+	key func() *ecdsa.PrivateKey
 }
 
 // String names the authority by its subject and start.
@@ -84,6 +86,9 @@ func (a Authority) Scope() Scope {
 
 // NewAuthority makes a root, lets it sign an intermediate for the scope, and forgets the root's key.
 func NewAuthority(name string, scope Scope, now time.Time) (Authority, error) {
+	if slices.Contains(scope.Domains, "") {
+		return Authority{}, fmt.Errorf("make the authority %s: a domain of its scope is empty, which stands for all names", name)
+	}
 	now = now.UTC().Truncate(time.Second)
 	root := &x509.Certificate{
 		Subject:   pkix.Name{CommonName: name + " root", Organization: []string{"Berth"}},
@@ -106,7 +111,7 @@ func NewAuthority(name string, scope Scope, now time.Time) (Authority, error) {
 	if err != nil {
 		return Authority{}, fmt.Errorf("make the intermediate of %s: %w", name, err)
 	}
-	return Authority{root: root, issuer: issuer, key: issuerKey}, nil
+	return Authority{root: root, issuer: issuer, key: func() *ecdsa.PrivateKey { return issuerKey }}, nil
 }
 
 func intermediate(name string, scope Scope, root *x509.Certificate) *x509.Certificate {
@@ -117,7 +122,11 @@ func intermediate(name string, scope Scope, root *x509.Certificate) *x509.Certif
 		ExtKeyUsage:                 []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		PermittedDNSDomainsCritical: true, PermittedDNSDomains: scope.Domains,
 	}
+	if len(scope.Domains) == 0 {
+		t.ExcludedDNSDomains = []string{""} // the domain of all names
+	}
 	for _, ip := range scope.Addresses {
+		ip = ip.Unmap()
 		t.PermittedIPRanges = append(t.PermittedIPRanges, &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(ip.BitLen(), ip.BitLen())})
 	}
 	if len(scope.Addresses) == 0 {
@@ -149,7 +158,7 @@ func (a Authority) Leaf(now time.Time, names []string, addresses []netip.Addr) (
 	for _, ip := range addresses {
 		t.IPAddresses = append(t.IPAddresses, ip.AsSlice())
 	}
-	leaf, err := sign(t, a.issuer, key.Public(), a.key)
+	leaf, err := sign(t, a.issuer, key.Public(), a.key())
 	if err != nil {
 		return nil, fmt.Errorf("sign a certificate: %w", err)
 	}

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/golang-lru/v2/expirable"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -38,7 +38,7 @@ type Minter struct {
 // generation is an authority with what it has minted; both are replaced together.
 type generation struct {
 	authorities Authorities
-	leaves      *expirable.LRU[string, *tls.Certificate]
+	leaves      *lru.Cache[string, *tls.Certificate]
 	minting     singleflight.Group
 }
 
@@ -49,10 +49,8 @@ func NewMinter(subjects Subjects, now func() time.Time) *Minter {
 
 // Use replaces the authorities. Certificates minted before are forgotten.
 func (m *Minter) Use(as Authorities) {
-	m.current.Store(&generation{
-		authorities: as,
-		leaves:      expirable.NewLRU[string, *tls.Certificate](mostLeaves, nil, leafCacheTime),
-	})
+	leaves, _ := lru.New[string, *tls.Certificate](mostLeaves) // fails only on a size that is not positive
+	m.current.Store(&generation{authorities: as, leaves: leaves})
 }
 
 // Ready reports whether there is an authority to sign with.
@@ -67,22 +65,33 @@ func (m *Minter) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, e
 	if g == nil {
 		return nil, errors.New("no certificate authority yet")
 	}
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if leaf, ok := g.leaves.Get(name); ok {
+	name, now := strings.ToLower(strings.TrimSuffix(hello.ServerName, ".")), m.now()
+	if leaf, ok := g.cached(name, now); ok {
 		return leaf, nil
 	}
 	names, addresses := m.subjects(name)
 	if len(names)+len(addresses) == 0 {
 		return nil, ErrUnknownName
 	}
-	leaf, err, _ := g.minting.Do(name, func() (any, error) { return g.mint(name, names, addresses, m.now()) })
+	leaf, err, _ := g.minting.Do(name, func() (any, error) { return g.mint(name, names, addresses, now) })
 	if err != nil {
 		return nil, err
 	}
 	return leaf.(*tls.Certificate), nil //nolint:forcetypeassert // mint returns nothing else
 }
 
+func (g *generation) cached(name string, now time.Time) (*tls.Certificate, bool) {
+	leaf, ok := g.leaves.Get(name)
+	if !ok || !now.Before(leaf.Leaf.NotBefore.Add(skew+leafCacheTime)) || !now.Before(leaf.Leaf.NotAfter) {
+		return nil, false
+	}
+	return leaf, true
+}
+
 func (g *generation) mint(name string, names []string, addresses []netip.Addr, now time.Time) (*tls.Certificate, error) {
+	if leaf, ok := g.cached(name, now); ok { // another call has just minted it
+		return leaf, nil
+	}
 	authority, ok := g.authorities.Signing(now)
 	if !ok {
 		return nil, errors.New("no certificate authority yet")

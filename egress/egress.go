@@ -41,7 +41,7 @@ type Dialer struct {
 // NewDialer returns a dialer that refuses, beside the addresses of the package comment, those in the prefixes.
 func NewDialer(denied ...netip.Prefix) *Dialer {
 	d := &Dialer{
-		denied: denied,
+		denied: append(metadata(), denied...),
 		guardian: ssrf.New(
 			ssrf.WithAnyPort(),
 			// RFC 1918 and RFC 4193: registries within an organisation.
@@ -69,7 +69,7 @@ func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn
 // Check returns an error that wraps ErrForbidden for an address that may not be dialled.
 func (d *Dialer) Check(ip netip.Addr) error {
 	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
-	if slices.ContainsFunc(d.denied, inside) || slices.ContainsFunc(metadata(), inside) {
+	if !ip.IsValid() || slices.ContainsFunc(d.denied, inside) {
 		return fmt.Errorf("%w: %s", ErrForbidden, ip)
 	}
 	if err := d.guardian.SafeAddr(ip); err != nil {
@@ -81,9 +81,13 @@ func (d *Dialer) Check(ip netip.Addr) error {
 // metadata are the metadata services of clouds that are not link-local.
 func metadata() []netip.Prefix {
 	return []netip.Prefix{
-		netip.MustParsePrefix("fd00:ec2::/32"),      // AWS
-		netip.MustParsePrefix("fd20:ce::254/128"),   // Google Cloud
-		netip.MustParsePrefix("168.63.129.16/32"),   // Azure
-		netip.MustParsePrefix("100.100.100.200/32"), // Alibaba Cloud
+		netip.MustParsePrefix("fd00:ec2::/32"),          // AWS
+		netip.MustParsePrefix("fd20:ce::254/128"),       // Google Cloud
+		netip.MustParsePrefix("168.63.129.16/32"),       // Azure
+		netip.MustParsePrefix("100.100.100.200/32"),     // Alibaba Cloud
+		netip.MustParsePrefix("fd00:100::100:200/128"),  // Alibaba Cloud
+		netip.MustParsePrefix("fd00:c1::a9fe:a9fe/128"), // Oracle Cloud
+		netip.MustParsePrefix("fd00:42::42/128"),        // Scaleway
+		netip.MustParsePrefix("fd00:a9fe:a9fe::1/128"),  // Akamai
 	}
 }

@@ -3,6 +3,7 @@ package secret
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -54,7 +55,7 @@ func (f *Follower) Follow(owner route.Connector, names ...types.NamespacedName) 
 	if len(names) == 0 {
 		delete(f.wanted, owner)
 	} else {
-		f.wanted[owner] = names
+		f.wanted[owner] = slices.Clone(names)
 	}
 	for _, name := range names {
 		f.start(name).owners[owner] = struct{}{}
@@ -84,12 +85,10 @@ func (f *Follower) start(name types.NamespacedName) *followed {
 
 // release ends the owner's interest in a Secret, unless it asks for it still.
 func (f *Follower) release(name types.NamespacedName, owner route.Connector) {
-	for _, still := range f.wanted[owner] {
-		if still == name {
-			return
-		}
+	w, running := f.followed[name]
+	if !running || slices.Contains(f.wanted[owner], name) { // not running: released already, where the owner named it twice
+		return
 	}
-	w := f.followed[name]
 	delete(w.owners, owner)
 	if len(w.owners) == 0 {
 		w.stop()
@@ -123,6 +122,11 @@ func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.
 	select {
 	case <-w.answered:
 		return w.get()
+	default:
+	}
+	select {
+	case <-w.answered:
+		return w.get()
 	case <-ctx.Done():
 		return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
 	}
@@ -139,13 +143,13 @@ type followed struct {
 	answered chan struct{} // closed once the API server has answered, well or not
 	once     sync.Once
 	mu       sync.Mutex
-	err      error // of the last request
+	refused  bool // by the last answer
 }
 
 func (w *followed) run(ctx context.Context) {
 	go func() {
 		if cache.WaitFor(ctx, "", w.informer.HasSyncedChecker()) {
-			w.once.Do(func() { close(w.answered) })
+			w.answer(false)
 			w.changed(w.name)
 		}
 	}()
@@ -171,28 +175,34 @@ func (w *followed) listWatch(client kubernetes.Interface) cache.ListerWatcher {
 	}, client)
 }
 
-// record keeps the outcome of a request. A refusal is an answer too.
+// record keeps the outcome of a request. A refusal is an answer too. What is
+// allowed is one only when the informer has the Secret, for the first time in
+// run. Another error is a passing one: what was last seen or refused stays so.
 func (w *followed) record(err error) {
+	if apierrors.IsForbidden(err) || err == nil && w.informer.HasSynced() {
+		if w.answer(err != nil) {
+			w.changed(w.name)
+		}
+	}
+}
+
+// answer keeps an answer of the API server, and reports whether it is news.
+func (w *followed) answer(refused bool) (news bool) {
 	w.mu.Lock()
-	news := apierrors.IsForbidden(err) != apierrors.IsForbidden(w.err)
-	w.err = err
+	news = refused != w.refused
+	w.refused = refused
 	w.mu.Unlock()
-	if apierrors.IsForbidden(err) {
-		w.once.Do(func() { close(w.answered) })
-	}
-	if news {
-		w.changed(w.name)
-	}
+	w.once.Do(func() { close(w.answered) })
+	return news
 }
 
 func (w *followed) get() (*corev1.Secret, error) {
 	w.mu.Lock()
-	err := w.err
+	refused := w.refused
 	w.mu.Unlock()
-	if apierrors.IsForbidden(err) {
+	if refused {
 		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: forbidden(w.name)}
 	}
-	// Another error is a passing one: what was last seen stays good.
 	item, exists, _ := w.informer.GetStore().GetByKey(w.name.String())
 	if s, ok := item.(*corev1.Secret); exists && ok {
 		return s, nil

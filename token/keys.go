@@ -30,21 +30,28 @@ type Rotation struct {
 	Keep time.Duration
 }
 
-// Keys are the signing keys, oldest first. The zero value has none. Formatting
-// one prints no key.
+// Keys are the signing keys, oldest first. The zero value has none. However it
+// is printed, logged or encoded, also as a field of something else, it shows no
+// private key: Marshal alone does.
 type Keys struct {
 	keys []key
 }
 
 type key struct {
 	created time.Time
-	private ed25519.PrivateKey
+	public  ed25519.PublicKey
+	// private is a function so that reflection, which reads unexported fields, finds an address and no key.
+	private func() ed25519.PrivateKey
+}
+
+func newKey(created time.Time, private ed25519.PrivateKey) key {
+	public, _ := private.Public().(ed25519.PublicKey)
+	return key{created: created, public: public, private: func() ed25519.PrivateKey { return private }}
 }
 
 // id tells the key's age and, by the first bytes of the public key, keys of one second apart.
 func (k key) id() string {
-	public, _ := k.private.Public().(ed25519.PublicKey)
-	return strconv.FormatInt(k.created.Unix(), 10) + "-" + hex.EncodeToString(public[:4])
+	return strconv.FormatInt(k.created.Unix(), 10) + "-" + hex.EncodeToString(k.public[:4])
 }
 
 func created(id string) (time.Time, error) {
@@ -65,8 +72,8 @@ func (k Keys) String() string {
 	return "keys " + strings.Join(ids, ", ")
 }
 
-// GoString is String: %#v prints no key either.
-func (k Keys) GoString() string { return k.String() }
+// MarshalText implements encoding.TextMarshaler, for JSON, YAML and logs: it is String.
+func (k Keys) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
 // Step returns the keys as they should be now: with a new one where the newest
 // is too old, without those whose tokens have all expired. It reports whether
@@ -78,7 +85,7 @@ func (k Keys) Step(now time.Time, r Rotation) (next Keys, changed bool, again ti
 		if err != nil {
 			return k, false, now, fmt.Errorf("make a signing key: %w", err)
 		}
-		keys = append(keys, key{created: now.UTC().Truncate(time.Second), private: private})
+		keys = append(keys, newKey(now.UTC().Truncate(time.Second), private))
 	}
 	for len(keys) > 1 && !now.Before(keys[1].created.Add(r.Keep)) {
 		keys = keys[1:]
@@ -87,7 +94,7 @@ func (k Keys) Step(now time.Time, r Rotation) (next Keys, changed bool, again ti
 	if len(keys) > 1 {
 		again = earlier(again, keys[1].created.Add(r.Keep))
 	}
-	changed = !slices.EqualFunc(keys, k.keys, func(a, b key) bool { return a.private.Equal(b.private) })
+	changed = !slices.EqualFunc(keys, k.keys, func(a, b key) bool { return a.public.Equal(b.public) })
 	return Keys{keys}, changed, again, nil
 }
 
@@ -111,16 +118,16 @@ func (k Keys) signing(now time.Time) (key, bool) {
 	return k.keys[0], true
 }
 
-// MarshalJSON writes the private keys as a JWK Set (RFC 7517).
-func (k Keys) MarshalJSON() ([]byte, error) {
+// Marshal returns the private keys as a JWK Set (RFC 7517).
+func (k Keys) Marshal() ([]byte, error) {
 	var set jose.JSONWebKeySet
 	for _, key := range k.keys {
-		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private, KeyID: key.id(), Algorithm: string(jose.EdDSA), Use: "sig"})
+		set.Keys = append(set.Keys, jose.JSONWebKey{Key: key.private(), KeyID: key.id(), Algorithm: string(jose.EdDSA), Use: "sig"})
 	}
 	return json.Marshal(set)
 }
 
-// ParseKeys reads what MarshalJSON of Keys writes. Its errors hold no key.
+// ParseKeys reads what Marshal writes. Its errors hold no key.
 func ParseKeys(jwks []byte) (Keys, error) {
 	var set jose.JSONWebKeySet
 	if err := json.Unmarshal(jwks, &set); err != nil {
@@ -136,7 +143,7 @@ func ParseKeys(jwks []byte) (Keys, error) {
 		if err != nil {
 			return Keys{}, err
 		}
-		k.keys = append(k.keys, key{created: at, private: private})
+		k.keys = append(k.keys, newKey(at, private))
 	}
 	slices.SortStableFunc(k.keys, func(a, b key) int {
 		return cmp.Or(a.created.Compare(b.created), cmp.Compare(a.id(), b.id()))
@@ -148,7 +155,7 @@ func ParseKeys(jwks []byte) (Keys, error) {
 func (k Keys) Public() PublicKeys {
 	public := PublicKeys{byID: make(map[string]ed25519.PublicKey, len(k.keys))}
 	for _, key := range k.keys {
-		public.byID[key.id()], _ = key.private.Public().(ed25519.PublicKey)
+		public.byID[key.id()] = key.public
 	}
 	return public
 }
