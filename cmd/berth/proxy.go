@@ -1,5 +1,252 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync/atomic"
+	"time"
 
-func proxyCommand() *cobra.Command { return &cobra.Command{Use: "proxy"} }
+	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/kubernetes"
+	toolscache "k8s.io/client-go/tools/cache"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/certs"
+	"berth.dev/berth/controller"
+	"berth.dev/berth/proxy/credential"
+	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/proxy/registry"
+	"berth.dev/berth/proxy/upstream"
+	"berth.dev/berth/route"
+	"berth.dev/berth/secret"
+	"berth.dev/berth/token"
+)
+
+const (
+	// headerTimeout and idleTimeout are what a client may take; a body has no
+	// deadline, but the handler watches that it moves.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// mostHeader is more than any registry client sends.
+	mostHeader = 32 << 10
+)
+
+// proxyOptions are the flags of `berth proxy`.
+type proxyOptions struct {
+	common
+	registryAddress string
+	drain           time.Duration
+	leave           time.Duration
+}
+
+func proxyCommand() *cobra.Command {
+	var o proxyOptions
+	c := &cobra.Command{
+		Use:   "proxy",
+		Short: "Run the registry reverse proxy",
+		Long: "Run the reverse proxy that adds the credential toward registries. It serves\n" +
+			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token.\n" +
+			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.",
+		Args: cobra.NoArgs,
+		RunE: run(func(ctx context.Context) error { return o.run(ctx) }),
+	}
+	o.add(c.Flags())
+	c.Flags().StringVar(&o.registryAddress, "registry-address", ":8443", "address that serves registries over TLS")
+	c.Flags().DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
+	c.Flags().DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")
+	return c
+}
+
+// knowledge is what the proxy learns from the cluster while it runs.
+type knowledge struct {
+	catalogue access.Catalogue
+	keys      atomic.Pointer[token.PublicKeys]
+	addresses atomic.Pointer[[]netip.Addr]
+	minter    *certs.Minter
+	// domain is the DNS suffix of Services.
+	domain string
+}
+
+func (o *proxyOptions) run(ctx context.Context) error {
+	k := &knowledge{domain: o.clusterDomain}
+	k.minter = certs.NewMinter(k.subjects, time.Now)
+	mgr, err := o.manager(map[client.Object]cache.ByObject{
+		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
+		&corev1.Secret{}:    system(v1alpha1.ProxyServing),
+	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.leave + o.drain + headerTimeout) })
+	if err != nil {
+		return err
+	}
+	synced, err := k.learn(ctx, mgr)
+	if err != nil {
+		return err
+	}
+	handler, err := k.handler(ctx, mgr, synced)
+	if err != nil {
+		return err
+	}
+	if err := mgr.Add(&server{address: o.registryAddress, handler: handler, minter: k.minter, leave: o.leave, drain: o.drain}); err != nil {
+		return err
+	}
+	if err := ready(mgr, synced); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+// learn fills the knowledge from watches, and returns what must be there before the proxy is ready.
+func (k *knowledge) learn(ctx context.Context, mgr ctrl.Manager) (map[string]func() bool, error) {
+	informers := mgr.GetCache()
+	secrets, err := watch(ctx, informers, &corev1.Secret{}, func(s *corev1.Secret) {
+		if authorities := useAuthorities(k.minter, s, v1alpha1.ProxyServing); len(authorities) > 0 {
+			k.addresses.Store(new(authorities[len(authorities)-1].Scope().Addresses))
+		}
+	}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if _, err = watch(ctx, informers, &corev1.ConfigMap{}, k.useKeys, nil); err != nil {
+		return nil, err
+	}
+	return map[string]func() bool{
+		"secrets": secrets, "certificate": k.minter.Ready,
+		"token-keys": func() bool { return k.keys.Load() != nil },
+	}, nil
+}
+
+func (k *knowledge) useKeys(published *corev1.ConfigMap) {
+	if published.Name != v1alpha1.TokenKeys {
+		return
+	}
+	keys, err := token.ParsePublicKeys([]byte(published.Data[controller.KeysFile]))
+	if err != nil {
+		ctrl.Log.Error(err, "go on with the token keys from before", "configmap", published.Name)
+		return
+	}
+	k.keys.Store(&keys)
+}
+
+// subjects says what the certificate for a server name holds. containerd dials
+// an address and names no server: the default certificate has the addresses.
+func (k *knowledge) subjects(serverName string) (names []string, addresses []netip.Addr) {
+	service := v1alpha1.ProxyService + "." + v1alpha1.SystemNamespace + ".svc"
+	if serverName == "" || serverName == service || serverName == service+"."+k.domain {
+		if known := k.addresses.Load(); known != nil {
+			addresses = *known
+		}
+		return []string{service, service + "." + k.domain}, addresses
+	}
+	name, err := route.ParseHost(serverName, k.domain)
+	if err != nil { // a client in a Pod may leave the cluster's domain to its resolver
+		name, err = route.ParseHost(serverName+"."+k.domain, k.domain)
+	}
+	if _, known := k.catalogue.Get(name); err != nil || !known {
+		return nil, nil
+	}
+	host := name.Host(k.domain)
+	return []string{host, host[:len(host)-len(k.domain)-1]}, nil
+}
+
+// handler wires the rooms of the proxy together, and adds to what must be there first.
+func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[string]func() bool) (http.Handler, error) {
+	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
+	if err != nil {
+		return nil, err
+	}
+	follower := secret.NewFollower(ctx, clients, nil)
+	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) {
+		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
+		if _, still := k.catalogue.Get(name); still {
+			follower.Follow(name, controller.SecretsOf(c)...)
+		} else {
+			follower.Follow(name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	namespaces, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, err
+	}
+	synced["namespaces"] = namespaces.HasSynced
+	shared, ok := namespaces.(toolscache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("the cache has no store of its own: %T", namespaces)
+	}
+	return registry.New(registry.Options{
+		Catalogue: &k.catalogue,
+		Identity:  identity.New(token.AudiencePull, k.keys.Load, namespaceStore{shared.GetStore()}, time.Now),
+		Upstream:  upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{}),
+
+		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
+	}), nil
+}
+
+// namespaceStore reads Namespaces where the informer keeps them, without a copy.
+type namespaceStore struct {
+	toolscache.Store
+}
+
+// Namespace implements identity.Namespaces.
+func (s namespaceStore) Namespace(name string) (identity.Namespace, bool) {
+	item, exists, err := s.GetByKey(name)
+	namespace, ok := item.(*corev1.Namespace)
+	if err != nil || !exists || !ok {
+		return identity.Namespace{}, false
+	}
+	return identity.Namespace{UID: string(namespace.UID), Labels: namespace.Labels}, true
+}
+
+// server is an HTTPS server that the manager starts, and that lets requests end.
+type server struct {
+	address      string
+	handler      http.Handler
+	minter       *certs.Minter
+	leave, drain time.Duration
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
+func (*server) NeedLeaderElection() bool { return false }
+
+// Start serves until the context ends and then until the last request has.
+func (s *server) Start(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.address)
+	if err != nil {
+		return err
+	}
+	h := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		TLSConfig: &tls.Config{GetCertificate: s.minter.GetCertificate, MinVersion: tls.VersionTLS12},
+		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.ServeTLS(listener, "", "") }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(s.leave): // kube-proxies still send connections here
+	}
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+	defer cancel()
+	if err := h.Shutdown(draining); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return errors.Join(err, h.Close())
+	}
+	return nil
+}
