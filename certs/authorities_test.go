@@ -89,7 +89,7 @@ func TestAuthoritiesRotate(t *testing.T) {
 					s.check(t)
 					pause := certs.PublishTime / 4
 					if s.now.Sub(stepped) > 2*certs.PublishTime {
-						pause = time.Duration(random.Int64N(int64(10 * 24 * time.Hour))).Truncate(time.Second) + time.Second
+						pause = time.Duration(random.Int64N(int64(10*24*time.Hour))).Truncate(time.Second) + time.Second
 					}
 					s.now = s.now.Add(min(pause, again.Sub(s.now)))
 				}
