@@ -83,7 +83,7 @@ func ProxyScope(reader client.Reader, clusterDomain string) func(context.Context
 		for _, text := range service.Spec.ClusterIPs {
 			ip, err := netip.ParseAddr(text)
 			if err != nil {
-				return certs.Scope{}, fmt.Errorf("Service '%s' must have a cluster IP, and has '%s': it may not be headless", v1alpha1.ProxyService, text)
+				return certs.Scope{}, fmt.Errorf("the Service '%s' must have a cluster IP, and has '%s': it may not be headless", v1alpha1.ProxyService, text)
 			}
 			scope.Addresses = append(scope.Addresses, ip)
 		}

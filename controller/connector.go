@@ -44,6 +44,8 @@ const (
 	checkAgain = 2 * time.Minute
 	// retryAfter is how soon one that is not Ready is looked at again.
 	retryAfter = 20 * time.Second
+	// conflictWait is how soon after somebody else wrote in between.
+	conflictWait = 200 * time.Millisecond
 	// connectorWorkers is how many registries are probed at once.
 	connectorWorkers = 8
 )
@@ -136,6 +138,9 @@ func (r *Connectors) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, err
 	}
 	if err := r.writeStatus(ctx, &connector, before); err != nil {
+		if apierrors.IsConflict(err) { // the cache was behind
+			return reconcile.Result{RequeueAfter: conflictWait}, nil
+		}
 		return reconcile.Result{}, err
 	}
 	if meta.IsStatusConditionTrue(connector.Status.Conditions, v1alpha1.ConditionReady) {
@@ -189,12 +194,12 @@ func (r *Connectors) examine(ctx context.Context, c *v1alpha1.Connector) error {
 func (r *Connectors) examineClass(ctx context.Context, c *v1alpha1.Connector, f *findings) *v1alpha1.ConnectorClass {
 	var class v1alpha1.ConnectorClass
 	if err := r.Client.Get(ctx, types.NamespacedName{Name: c.Spec.ConnectorClassName}, &class); err != nil {
-		f.no(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonClassNotFound,
+		f.nof(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonClassNotFound,
 			"ConnectorClass '%s' does not exist; `kubectl get connectorclasses` lists those that do", c.Spec.ConnectorClassName)
 		return nil
 	}
 	if c.Spec.Auth != nil && secretType(&class, c.Spec.Auth.Name) == "" {
-		f.no(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonAuthNotSupported,
+		f.nof(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonAuthNotSupported,
 			"ConnectorClass '%s' does not take `auth.name` '%s'; write one of those in its `spec.auth`", class.Name, c.Spec.Auth.Name)
 		return nil
 	}
@@ -223,7 +228,7 @@ func (r *Connectors) examineRegistry(ctx context.Context, c *v1alpha1.Connector,
 	}
 	probe, err := newProbe(c.Spec.Address, m.caCert, r.Dial)
 	if err != nil {
-		return fmt.Errorf("Connector '%s/%s': %w", c.Namespace, c.Name, err)
+		return fmt.Errorf("probe for Connector '%s/%s': %w", c.Namespace, c.Name, err)
 	}
 	defer probe.close()
 	if !f.liveness(probe.get(ctx, class.Spec.Probes.Liveness.Path, nil)) {

@@ -40,7 +40,7 @@ func (f *findings) yes(kind, reason, message string) {
 	f.set(kind, metav1.ConditionTrue, reason, message)
 }
 
-func (f *findings) no(kind, reason, format string, args ...any) {
+func (f *findings) nof(kind, reason, format string, args ...any) {
 	f.set(kind, metav1.ConditionFalse, reason, fmt.Sprintf(format, args...))
 }
 
@@ -75,11 +75,11 @@ func (f *findings) liveness(status int, err error) bool {
 	const kind = v1alpha1.ConditionLivenessReady
 	switch {
 	case errors.Is(err, egress.ErrForbidden):
-		f.no(kind, v1alpha1.ReasonAddressForbidden, "%v; correct `spec.address` or the name's DNS record", err)
+		f.nof(kind, v1alpha1.ReasonAddressForbidden, "%v; correct `spec.address` or the name's DNS record", err)
 	case err != nil:
-		f.no(kind, v1alpha1.ReasonUnreachable, "%v", err)
+		f.nof(kind, v1alpha1.ReasonUnreachable, "%v", err)
 	case status >= http.StatusInternalServerError:
-		f.no(kind, v1alpha1.ReasonServerError, "the registry answers with status %d", status)
+		f.nof(kind, v1alpha1.ReasonServerError, "the registry answers with status %d", status)
 	default:
 		f.yes(kind, v1alpha1.ReasonAnswered, "the registry answers")
 		return true
@@ -92,15 +92,15 @@ func (f *findings) auth(status int, err error, secret string) {
 	const kind = v1alpha1.ConditionAuthReady
 	switch {
 	case err != nil:
-		f.no(kind, v1alpha1.ReasonUnreachable, "%v", err)
+		f.nof(kind, v1alpha1.ReasonUnreachable, "%v", err)
 	case status == http.StatusOK:
 		f.yes(kind, v1alpha1.ReasonAccepted, "the registry takes the credential")
 	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		f.no(kind, v1alpha1.ReasonCredentialRefused,
+		f.nof(kind, v1alpha1.ReasonCredentialRefused,
 			"the registry answers the credential with status %d; correct `username` and `password` in Secret '%s' (the next attempt comes after %s, or once the Secret changes)",
 			status, secret, refusalTime)
 	default:
-		f.no(kind, v1alpha1.ReasonUnexpectedAnswer, "the registry answers the credential with status %d; is `spec.connectorClassName` right?", status)
+		f.nof(kind, v1alpha1.ReasonUnexpectedAnswer, "the registry answers the credential with status %d; is `spec.connectorClassName` right?", status)
 	}
 }
 

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -65,13 +67,27 @@ func (r *Connectors) readCACert(ctx context.Context, c *v1alpha1.Connector) ([]b
 }
 
 func (f *findings) secret(kind, name string, err error) {
-	var problem *secret.Problem
+	problem, ok := errors.AsType[*secret.Problem](err)
 	switch {
 	case err == nil:
 		f.yes(kind, v1alpha1.ReasonFound, "Secret '"+name+"'")
-	case errors.As(err, &problem):
-		f.no(kind, problem.Reason, "%v", problem)
+	case !ok:
+		f.nof(kind, v1alpha1.ReasonSecretUnreadable, "%v", err)
+	case problem.Reason == v1alpha1.ReasonSecretForbidden:
+		f.nof(kind, problem.Reason, "Berth may not read Secret '%s'; let it read what this Connector names, and nothing else, by: %s", name, grant(f.connector))
 	default:
-		f.no(kind, v1alpha1.ReasonSecretUnreadable, "%v", err)
+		f.nof(kind, problem.Reason, "%v", problem)
 	}
+}
+
+// grant is the command that lets Berth read the Secrets of a Connector.
+func grant(c *v1alpha1.Connector) string {
+	role := v1alpha1.CredentialReaderPrefix + c.Name
+	var names strings.Builder
+	for _, s := range SecretsOf(c) {
+		names.WriteString(" --resource-name=" + s.Name)
+	}
+	return fmt.Sprintf("kubectl -n %[1]s create role %[2]s --verb=get,list,watch --resource=secrets%[3]s && "+
+		"kubectl -n %[1]s create rolebinding %[2]s --role=%[2]s --serviceaccount=%[4]s:berth-controller --serviceaccount=%[4]s:berth-proxy",
+		c.Namespace, role, names.String(), v1alpha1.SystemNamespace)
 }

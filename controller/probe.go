@@ -71,16 +71,13 @@ func cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("no answer within %s", probeTimeout)
 	}
-	var asURL *url.Error
-	if errors.As(err, &asURL) {
+	if asURL, ok := errors.AsType[*url.Error](err); ok {
 		err = asURL.Err
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) {
+	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Errorf("look up '%s': %s", dns.Name, dns.Err)
 	}
-	var op *net.OpError
-	if errors.As(err, &op) && !errors.Is(err, egress.ErrForbidden) {
+	if op, ok := errors.AsType[*net.OpError](err); ok && !errors.Is(err, egress.ErrForbidden) {
 		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
 	}
 	return err

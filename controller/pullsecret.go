@@ -147,7 +147,7 @@ func (r *PullSecrets) keep(ctx context.Context, namespace *corev1.Namespace, hav
 	}
 	switch {
 	case apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err):
-		return reconcile.Result{RequeueAfter: keysWait}, nil // the cache was behind
+		return reconcile.Result{RequeueAfter: conflictWait}, nil // the cache was behind
 	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return reconcile.Result{}, nil
 	case err != nil:

@@ -32,10 +32,10 @@ func (r *Connectors) examineProxy(ctx context.Context, c *v1alpha1.Connector, f 
 	}
 	switch {
 	case !ours:
-		f.no(kind, v1alpha1.ReasonServiceTaken,
+		f.nof(kind, v1alpha1.ReasonServiceTaken,
 			"Service '%s' is not as Berth made it, or was made by somebody else; delete it, and Berth makes it anew", v1alpha1.ServicePrefix+c.Name)
 	case bundle == "":
-		f.no(kind, v1alpha1.ReasonAuthorityPending, "ConfigMap '%s' in '%s' is not there yet; Berth makes it by itself", v1alpha1.ProxyCA, v1alpha1.SystemNamespace)
+		f.nof(kind, v1alpha1.ReasonAuthorityPending, "ConfigMap '%s' in '%s' is not there yet; Berth makes it by itself", v1alpha1.ProxyCA, v1alpha1.SystemNamespace)
 	default:
 		f.yes(kind, v1alpha1.ReasonServing, "Service '"+v1alpha1.ServicePrefix+c.Name+"' leads to the proxy")
 	}

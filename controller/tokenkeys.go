@@ -65,7 +65,7 @@ func (k *TokenKeys) step(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	if changed {
-		private, err := json.Marshal(keys)
+		private, err := keys.Marshal()
 		if err != nil {
 			return time.Time{}, fmt.Errorf("encode the token keys: %w", err)
 		}

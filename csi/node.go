@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,7 +25,12 @@ type Node struct {
 	Client client.Client
 	// Dir is the runtime's folder; Node alone uses it.
 	Dir *HostsDir
+
+	synced atomic.Bool
 }
+
+// Synced reports whether the files once were as the cluster's Connectors are.
+func (n *Node) Synced() bool { return n.synced.Load() }
 
 // Setup registers the reconciler. Whatever changes, there is one thing to do,
 // so that a thousand changes at once are done in few passes.
@@ -58,6 +64,9 @@ func (n *Node) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Re
 	if wrote+removed > 0 {
 		ctrl.LoggerFrom(ctx).Info("hosts of Connectors", "wrote", wrote, "removed", removed, "connectors", len(connectors))
 	}
+	if err == nil {
+		n.synced.Store(true)
+	}
 	return reconcile.Result{}, err
 }
 
@@ -88,7 +97,7 @@ func (n *Node) proxy(ctx context.Context) (Proxy, error) {
 	for _, text := range service.Spec.ClusterIPs {
 		address, err := netip.ParseAddr(text)
 		if err != nil {
-			return proxy, fmt.Errorf("Service '%s' must have a cluster IP, and has '%s': it may not be headless", v1alpha1.ProxyService, text)
+			return proxy, fmt.Errorf("the Service '%s' must have a cluster IP, and has '%s': it may not be headless", v1alpha1.ProxyService, text)
 		}
 		proxy.Addresses = append(proxy.Addresses, address)
 	}

@@ -114,9 +114,9 @@ func isName(s string) bool {
 	return isLabel(s, MaxNameLength) && s[0] >= 'a'
 }
 
-// isLabel reports whether s is a DNS-1123 label of at most max characters.
-func isLabel(s string, max int) bool {
-	if s == "" || len(s) > max || s[0] == '-' || s[len(s)-1] == '-' {
+// isLabel reports whether s is a DNS-1123 label of at most so many characters.
+func isLabel(s string, most int) bool {
+	if s == "" || len(s) > most || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
 	for i := range len(s) {

@@ -201,19 +201,11 @@ func (w *followed) get() (*corev1.Secret, error) {
 	refused := w.refused
 	w.mu.Unlock()
 	if refused {
-		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: forbidden(w.name)}
+		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: "Berth may not read it; a Role in its namespace must let it"}
 	}
 	item, exists, _ := w.informer.GetStore().GetByKey(w.name.String())
 	if s, ok := item.(*corev1.Secret); exists && ok {
 		return s, nil
 	}
 	return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretNotFound, Detail: fmt.Sprintf("it does not exist; create it in namespace '%s'", w.name.Namespace)}
-}
-
-// forbidden says how to let Berth read the Secret: that one, and no other.
-func forbidden(name types.NamespacedName) string {
-	return fmt.Sprintf("Berth may not read it; let it, by: "+
-		"kubectl -n %[1]s create role %[3]s --verb=get,list,watch --resource=secrets --resource-name=%[2]s && "+
-		"kubectl -n %[1]s create rolebinding %[3]s --role=%[3]s --serviceaccount=%[4]s:berth-controller --serviceaccount=%[4]s:berth-proxy",
-		name.Namespace, name.Name, v1alpha1.CredentialReader, v1alpha1.SystemNamespace)
 }

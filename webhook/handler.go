@@ -71,7 +71,7 @@ func (h *Handler) Handle(ctx context.Context, request admission.Request) admissi
 	namespace, ok := h.await(ctx, request.Namespace)
 	if !ok {
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf(
-			"Berth is still preparing namespace '%s', whose Secret '%s' does not exist yet; try again in a few seconds, "+
+			"still preparing namespace '%s', whose Secret '%s' does not exist yet; try again in a few seconds, "+
 				"and if it stays so, look at the log of 'deployment/berth-controller' in '%s'",
 			request.Namespace, v1alpha1.PullSecret, v1alpha1.SystemNamespace))
 	}

@@ -49,7 +49,7 @@ func (o *nodeOptions) run(ctx context.Context) error {
 	if err := node.Setup(mgr); err != nil {
 		return err
 	}
-	if err := ready(mgr, nil); err != nil {
+	if err := ready(mgr, map[string]func() bool{"hosts": node.Synced}); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)

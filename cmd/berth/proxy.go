@@ -59,7 +59,7 @@ func proxyCommand() *cobra.Command {
 			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token.\n" +
 			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.",
 		Args: cobra.NoArgs,
-		RunE: run(func(ctx context.Context) error { return o.run(ctx) }),
+		RunE: run(o.run),
 	}
 	o.add(c.Flags())
 	c.Flags().StringVar(&o.registryAddress, "registry-address", ":8443", "address that serves registries over TLS")

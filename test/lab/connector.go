@@ -43,14 +43,14 @@ data: {ca.crt: %[5]s}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
-metadata: {name: berth-credential-reader, namespace: %[1]s}
+metadata: {name: berth-reader-%[2]s, namespace: %[1]s}
 rules:
 - {apiGroups: [""], resources: [secrets], resourceNames: [%[2]s-credentials, %[2]s-ca], verbs: [get, list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {name: berth-credential-reader, namespace: %[1]s}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: berth-credential-reader}
+metadata: {name: berth-reader-%[2]s, namespace: %[1]s}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: berth-reader-%[2]s}
 subjects:
 - {kind: ServiceAccount, name: berth-controller, namespace: berth-system}
 - {kind: ServiceAccount, name: berth-proxy, namespace: berth-system}
