@@ -46,8 +46,9 @@ const (
 	PullSecret = "berth-pull"
 	// ServicePrefix, before a Connector's name, is the name of its Service.
 	ServicePrefix = "c-"
-	// CredentialReader names the Role and RoleBinding that let Berth read the Secrets of one connector namespace.
-	CredentialReader = "berth-credential-reader"
+	// CredentialReaderPrefix, before a Connector's name, names the Role and
+	// RoleBinding that let Berth read the Secrets that the Connector names.
+	CredentialReaderPrefix = "berth-reader-"
 )
 
 // Labels and annotations, with the values that they take.
