@@ -42,8 +42,7 @@ func Exec(state layout.State, command []string) (int, error) {
 	return status, err
 }
 
-// runAndWait runs the command on this thread. The command ends with it, and
-// with this process.
+// runAndWait runs the command on this thread.
 func runAndWait(command []string, dir string) (int, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
@@ -54,7 +53,6 @@ func runAndWait(command []string, dir string) (int, error) {
 	defer signal.Stop(signals)
 	process, err := os.StartProcess(path, command, &os.ProcAttr{
 		Dir: dir, Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
-		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("running '%s' in the cluster: %w", command[0], err)
