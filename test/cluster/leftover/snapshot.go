@@ -40,7 +40,7 @@ func Take(ctx context.Context) (Snapshot, error) {
 	}
 	rules, err := exec.CommandContext(ctx, "nft", "--stateless", "list", "ruleset").Output()
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("looking at the nftables rules: %w; run `cluster build` to install nftables", err)
+		return Snapshot{}, fmt.Errorf("looking at the nftables rules with nft (`cluster build` installs it): %w", err)
 	}
 	sysctls, err := readSysctls("/proc/sys")
 	if err != nil {

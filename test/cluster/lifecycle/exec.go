@@ -12,6 +12,9 @@ import (
 	"berth.dev/berth/test/cluster/namespaces"
 )
 
+// notFound is a shell's exit status for a command that does not exist.
+const notFound = 127
+
 // Exec runs a command in all namespaces of the node, with this process's
 // environment, working directory and standard files, and returns its exit
 // status. The cluster's programs are on PATH and KUBECONFIG is set.
@@ -42,19 +45,17 @@ func Exec(state layout.State, command []string) (int, error) {
 	return status, err
 }
 
-// runAndWait runs the command on this thread. The command ends with it, and
-// with this process.
+// runAndWait runs the command on this thread.
 func runAndWait(command []string, dir string) (int, error) {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		return 0, fmt.Errorf("running '%s' in the cluster: %w", command[0], err)
+		return notFound, fmt.Errorf("running '%s' in the cluster: %w", command[0], err)
 	}
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	process, err := os.StartProcess(path, command, &os.ProcAttr{
 		Dir: dir, Env: os.Environ(), Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
-		Sys: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	})
 	if err != nil {
 		return 0, fmt.Errorf("running '%s' in the cluster: %w", command[0], err)

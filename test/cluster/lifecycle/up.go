@@ -3,14 +3,11 @@ package lifecycle
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"strings"
-	"syscall"
 	"time"
 
 	"berth.dev/berth/test/cluster/build"
@@ -20,7 +17,6 @@ import (
 	"berth.dev/berth/test/cluster/images"
 	"berth.dev/berth/test/cluster/layout"
 	"berth.dev/berth/test/cluster/leftover"
-	"berth.dev/berth/test/cluster/namespaces"
 	"berth.dev/berth/test/cluster/node"
 	"berth.dev/berth/test/cluster/pki"
 )
@@ -91,14 +87,15 @@ func (s Starter) start(ctx context.Context, installed build.Installed, held *os.
 	if err != nil {
 		return err
 	}
-	first, progress, err := s.spawn(&r, held)
+	first, err := s.spawn(held, installed)
 	if err != nil {
 		return err
 	}
-	defer progress.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- first.Wait() }()
-	if err := s.follow(ctx, progress); err != nil {
+	defer first.release()
+	if err := first.begin(&r, s.State); err != nil {
+		return err
+	}
+	if err := s.follow(ctx, first.progress); err != nil {
 		return err
 	}
 	r.Ready = true
@@ -163,54 +160,6 @@ func (s Starter) claim(ctx context.Context, installed build.Installed) (record, 
 		return r, err
 	}
 	return r, cgroup.Create(hierarchies, layout.ClusterName)
-}
-
-// spawn starts this program as the first process of new namespaces. It waits
-// for its Setup, which it gets only when it stands in the record.
-func (s Starter) spawn(r *record, held *os.File) (*exec.Cmd, io.ReadCloser, error) {
-	log, err := os.OpenFile(s.State.Log("node"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, nil, fmt.Errorf("starting the node: %w", err)
-	}
-	defer log.Close()
-	progress, told, err := os.Pipe()
-	if err != nil {
-		return nil, nil, fmt.Errorf("starting the node: %w", err)
-	}
-	defer told.Close()
-	first := exec.Command(s.Program, "node")
-	first.Env, first.Dir = []string{"PATH=" + r.Installed.Path(), "HOME=/root"}, "/"
-	first.Stdout, first.Stderr, first.ExtraFiles = log, log, []*os.File{told, held}
-	first.SysProcAttr = &syscall.SysProcAttr{
-		Setsid: true, Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
-	}
-	setup, err := first.StdinPipe()
-	if err != nil {
-		return nil, nil, fmt.Errorf("starting the node: %w", err)
-	}
-	defer setup.Close()
-	if err := first.Start(); err != nil {
-		return nil, nil, fmt.Errorf("starting the node in namespaces of its own: %w", err)
-	}
-	if err := r.identify(first.Process.Pid, s.State); err != nil {
-		return nil, nil, err
-	}
-	if err := json.NewEncoder(setup).Encode(node.Setup{State: s.State, Installed: r.Installed}); err != nil {
-		return nil, nil, fmt.Errorf("telling the node what to start: %w", err)
-	}
-	return first, progress, nil
-}
-
-// identify records the process before it does anything.
-func (r *record) identify(pid int, state layout.State) error {
-	var err error
-	if r.Node, err = namespaces.Identify(pid); err != nil {
-		return err
-	}
-	if r.Namespaces, err = namespaces.Of(pid); err != nil {
-		return err
-	}
-	return r.save(state)
 }
 
 // follow repeats what the node tells until it is ready. A node that ends, or

@@ -40,6 +40,7 @@ func (s Setup) spec(name string) supervise.Spec {
 	case Harbor:
 		spec.Path = s.Installed.Program("registry", "registry")
 		spec.Env = append(spec.Env, "OTEL_TRACES_EXPORTER=none")
+		spec.Errs = s.State.Log("harbor-events") // Log is the access log
 		spec.In = func(start func() error) error { return namespaces.WithinNetwork(layout.HarborNetns, start) }
 	}
 	return spec

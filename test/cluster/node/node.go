@@ -36,21 +36,27 @@ type node struct {
 
 // Main is the life of the first process in the namespaces. It reads a Setup
 // from standard input, which comes when the caller has recorded the process,
-// and returns only if the cluster could not start.
+// and returns only if the cluster could not start, or the caller ended before.
 func Main(ctx context.Context) error {
 	for _, fd := range []int{progressFD, lockFD} {
 		unix.CloseOnExec(fd)
 	}
 	progress := os.NewFile(progressFD, "progress")
 	var setup Setup
-	if err := json.NewDecoder(os.Stdin).Decode(&setup); err != nil {
+	input := json.NewDecoder(os.Stdin)
+	if err := input.Decode(&setup); err != nil {
 		return fmt.Errorf("reading what to start: %w; this command is for `cluster up` alone", err)
 	}
 	if os.Getpid() != 1 {
 		return fmt.Errorf("process %d is not the first of its namespaces: this command is for `cluster up` alone", os.Getpid())
 	}
 	n := &node{setup: setup, children: map[string]*supervise.Child{}, say: progress, begun: time.Now()}
-	if err := n.start(ctx); err != nil {
+	starting, cancel := context.WithCancelCause(ctx)
+	go func() {
+		_, err := input.Token() // ends when the caller does, or is content
+		cancel(fmt.Errorf("`cluster up` has ended: %w", err))
+	}()
+	if err := n.start(starting); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(progress, Ready); err != nil {
@@ -157,7 +163,7 @@ func (n *node) loadPause(ctx context.Context) error {
 	select {
 	case <-child.Done():
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	if !child.Succeeded() {
 		return fmt.Errorf("loading the image '%s': it %s; see `cluster logs load-pause`", layout.PauseImage, child.Ended())

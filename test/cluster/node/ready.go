@@ -38,7 +38,7 @@ func await(ctx context.Context, child *supervise.Child, what string, condition f
 		case <-child.Done():
 			return fmt.Errorf("waiting for %s: it %s", what, child.Ended())
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for %s: not within %s: %w", what, patience, err)
+			return fmt.Errorf("waiting for %s (%s at most): %w: %w", what, patience, context.Cause(ctx), err)
 		case <-tick.C:
 		}
 	}
@@ -71,6 +71,7 @@ func (p *probe) get(ctx context.Context, url string, status int) ([]byte, error)
 	if err != nil {
 		return nil, err
 	}
+	request.Header.Set("User-Agent", "cluster-probe") // so that logs tell it apart
 	response, err := p.client.Do(request)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,7 @@ type Spec struct {
 	Args []string
 	Env  []string
 	Log  string                         // file that output is appended to
+	Errs string                         // file for standard error instead; empty: Log too
 	In   func(start func() error) error // where to start it; nil: here
 }
 
@@ -86,27 +87,46 @@ func (f *Family) reap() {
 
 // Start starts a component, which must not be running.
 func (f *Family) Start(spec Spec) (*Child, error) {
-	log, err := os.OpenFile(spec.Log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	files, err := spec.open()
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", spec.Name, err)
 	}
-	defer log.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		return nil, fmt.Errorf("starting %s: %w", spec.Name, err)
-	}
-	defer null.Close()
+	defer closeAll(files)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if child, known := f.children[spec.Name]; known && child.running() {
 		return nil, fmt.Errorf("starting %s: it runs already, as process %d", spec.Name, child.PID)
 	}
-	child, err := spawn(spec, &os.ProcAttr{Env: spec.Env, Files: []*os.File{null, log, log}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	child, err := spawn(spec, &os.ProcAttr{Env: spec.Env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true}})
 	if err != nil {
 		return nil, fmt.Errorf("starting %s: %w", spec.Name, err)
 	}
 	f.waiting[child.PID], f.children[spec.Name] = child, child
 	return child, nil
+}
+
+// open opens what the program is to have as its standard files.
+func (s Spec) open() ([]*os.File, error) {
+	files := []*os.File{nil, nil, nil}
+	errs := s.Errs
+	if errs == "" {
+		errs = s.Log
+	}
+	for fd, path := range []string{os.DevNull, s.Log, errs} {
+		file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o644)
+		if err != nil {
+			closeAll(files)
+			return nil, err
+		}
+		files[fd] = file
+	}
+	return files, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, file := range files {
+		file.Close() // of nil too
+	}
 }
 
 func spawn(spec Spec, attributes *os.ProcAttr) (*Child, error) {
