@@ -67,8 +67,7 @@ bench: ## run the benchmarks
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it
-	go -C tools run ./image -program $(BIN)/berth -ref $(IMAGE) -layout $(CURDIR)/dist/berth
-	tar --sort=name --mtime=@0 --owner=0 --group=0 -C dist/berth -cf dist/berth.tar .
+	go -C tools run ./image -bin $(BIN)/berth -ref $(IMAGE) -user 65532:65532 -layout $(CURDIR)/dist/berth -tar $(CURDIR)/dist/berth.tar
 
 .PHONY: demo
 demo: $(CLUSTER) image ## show Berth's main job on a real cluster on this machine
