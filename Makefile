@@ -67,6 +67,7 @@ bench: ## run the benchmarks
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it
+	rm -rf dist/berth
 	go -C tools run ./image -bin $(BIN)/berth -ref $(IMAGE) -user 65532:65532 -layout $(CURDIR)/dist/berth -tar $(CURDIR)/dist/berth.tar
 
 .PHONY: demo

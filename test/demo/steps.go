@@ -45,7 +45,7 @@ func (d *demo) withoutLabel(ctx context.Context) error {
 	if err := d.Apply(ctx, shop, deployment); err != nil {
 		return err
 	}
-	event, err := d.EventLike(ctx, shop, "Failed", "401", patience)
+	event, err := d.EventLike(ctx, shop, "Failed", "authorization failed", patience)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,27 @@ func (d *demo) withoutLabel(ctx context.Context) error {
 	if _, err := d.EventLike(ctx, shop, "Failed", "ErrImagePull", patience); err != nil {
 		return err
 	}
+	answer, err := d.lastAnswer("/v2/test/abc/manifests/v1")
+	if err != nil {
+		return err
+	}
+	d.say("\nThe registry's log: %s", answer)
 	d.noted("Without the label the Deployment fails: ErrImagePull, 401 from the registry.")
 	return nil
+}
+
+// lastAnswer is the registry's newest log line about a path, which must be 401.
+func (d *demo) lastAnswer(path string) (string, error) {
+	log, err := d.HarborLog()
+	if err != nil {
+		return "", err
+	}
+	for _, line := range slices.Backward(slices.Collect(strings.Lines(log))) {
+		if strings.Contains(line, path) && strings.Contains(line, `"status":401`) {
+			return strings.TrimSpace(line), nil
+		}
+	}
+	return "", fmt.Errorf("the registry's log shows no 401 for '%s'", path)
 }
 
 // withLabel: the same Deployment runs.

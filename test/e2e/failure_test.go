@@ -117,7 +117,7 @@ func TestUpstreamLog(t *testing.T) {
 	w.running(p, patience)
 	refused := pod(plain.Name, image)
 	w.create(refused)
-	_, err = w.EventLike(w.ctx, plain.Name, "Failed", "401", patience)
+	_, err = w.EventLike(w.ctx, plain.Name, "Failed", "authorization failed", patience)
 	w.ok(err)
 	proxies := w.proxyAddresses()
 	served, unauthorized := 0, 0

@@ -39,7 +39,7 @@ func TestNamespaceLabelledLater(t *testing.T) {
 	n := w.namespace("later", "team", "shop")
 	before := pod(n.Name, image)
 	w.create(before)
-	_, err := w.EventLike(w.ctx, n.Name, "Failed", "401", patience)
+	_, err := w.EventLike(w.ctx, n.Name, "Failed", "authorization failed", patience)
 	w.ok(err)
 
 	w.ok(w.Client.Patch(w.ctx, n, client.RawPatch("application/merge-patch+json",
