@@ -45,3 +45,21 @@ func TestCreateListRemove(t *testing.T) {
 		t.Errorf("left %v, %v", found, err)
 	}
 }
+
+func TestRemoveTouchesNothingWhileAProcessIsLeft(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"x/busy", "x/empty"} {
+		if err := os.MkdirAll(filepath.Join(root, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(root, "x", "busy", "cgroup.procs"), []byte("42\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Remove([]Hierarchy{{Path: root}}, "x"); err == nil {
+		t.Error("removed cgroups in use")
+	}
+	if _, err := os.Stat(filepath.Join(root, "x", "empty")); err != nil {
+		t.Errorf("removed an empty cgroup beside one in use: %v", err)
+	}
+}
