@@ -90,9 +90,9 @@ func (s Step) building(elapsed time.Duration) string {
 	}
 	so := ""
 	if elapsed > 0 {
-		so = " " + rounded(elapsed) + " so far"
+		so = ", " + rounded(elapsed) + " so far"
 	}
-	return fmt.Sprintf("[%d/%d] %s: building,%s (about %s on two cores), %d left",
+	return fmt.Sprintf("[%d/%d] %s: building%s (about %s on two cores), %d left",
 		s.Number, s.Of, name, so, rounded(s.Component.Takes), s.Of-s.Number)
 }
 

@@ -129,18 +129,26 @@ func List(hierarchies []Hierarchy, name string) ([]string, error) {
 	return found, nil
 }
 
-// Remove removes all cgroups of the cluster. It fails on those that still
-// hold a process.
+// Remove removes all cgroups of the cluster, or none: while one of them holds
+// a process, the empty ones beside it may be in use as well.
 func Remove(hierarchies []Hierarchy, name string) error {
 	found, err := List(hierarchies, name)
 	if err != nil {
 		return err
 	}
-	var failed []error
 	for _, path := range found {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = append(failed, err)
+		members, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("looking for processes in a cgroup: %w", err)
+		}
+		if pids := strings.Fields(string(members)); len(pids) > 0 {
+			return fmt.Errorf("the cgroup '%s' still holds the processes %v: none was removed", path, pids)
 		}
 	}
-	return errors.Join(failed...)
+	for _, path := range found {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing a cgroup: %w", err)
+		}
+	}
+	return nil
 }

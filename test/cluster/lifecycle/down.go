@@ -21,11 +21,46 @@ const (
 )
 
 // Down ends the cluster, whatever state it is in, and proves that nothing of
-// it is left; if something is, that is an error. The logs stay.
-func Down(ctx context.Context, state layout.State, out io.Writer) error {
+// it is left; if something is, that is an error. The logs stay. A cluster with
+// another state directory is left alone.
+func Down(ctx context.Context, state layout.State, cache string, out io.Writer) error {
 	if Inside() {
 		return errors.New("taking the cluster down: this runs inside of it; run `cluster down` outside")
 	}
+	r, _, err := load(state)
+	if err != nil {
+		return err
+	}
+	if err := r.Node.Kill(); err != nil { // it has the lock
+		return err
+	}
+	held, err := awaitLock(ctx, cache, state)
+	if err != nil {
+		return fmt.Errorf("taking down the cluster in '%s': %w", state, err)
+	}
+	defer held.Close()
+	return takeDown(ctx, state, out)
+}
+
+// awaitLock takes the lock when the node that has just been ended, or the `up`
+// that was starting it, lets go of it. For another cluster it does not wait.
+func awaitLock(ctx context.Context, cache string, state layout.State) (*os.File, error) {
+	var held *os.File
+	var other error
+	err := await(ctx, func() error {
+		var err error
+		if held, err = lock(cache, state); errors.Is(err, errOther) {
+			other = err
+			return nil
+		}
+		return err
+	})
+	return held, errors.Join(other, err)
+}
+
+// takeDown is Down for who has the lock: without it, the cgroups of our name
+// may be another cluster's.
+func takeDown(ctx context.Context, state layout.State, out io.Writer) error {
 	r, known, err := load(state)
 	if err != nil {
 		return err

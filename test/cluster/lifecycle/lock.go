@@ -13,8 +13,11 @@ import (
 	"berth.dev/berth/test/cluster/layout"
 )
 
-// errTaken says that a cluster is up, or coming up.
+// errTaken says that our own cluster is up.
 var errTaken = errors.New("a cluster is up")
+
+// errOther says that a cluster with another state directory has the machine.
+var errOther = errors.New("another cluster is up on this machine")
 
 // lock takes the lock that lets one cluster at a time have the machine: all
 // have the same name for their cgroups. `up` takes it and the node keeps it;
@@ -48,7 +51,7 @@ func taken(file io.Reader, state layout.State) error {
 		return fmt.Errorf("reading who locks the machine: %w", err)
 	}
 	if owner := strings.TrimSpace(string(content)); owner != string(state) {
-		return fmt.Errorf("another cluster is up on this machine, in '%s': take it down first with `cluster down --state %s`", owner, owner)
+		return fmt.Errorf("%w, in '%s': take it down first with `cluster down --state %s`", errOther, owner, owner)
 	}
 	r, known, err := load(state)
 	if err != nil {

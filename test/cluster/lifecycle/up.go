@@ -52,7 +52,7 @@ func (s Starter) Up(ctx context.Context) error {
 	begun := time.Now()
 	if err := s.start(ctx, installed, held); err != nil {
 		fmt.Fprintln(s.Out, "taking down what was started")
-		return errors.Join(err, Down(context.WithoutCancel(ctx), s.State, s.Out))
+		return errors.Join(err, takeDown(context.WithoutCancel(ctx), s.State, s.Out))
 	}
 	fmt.Fprintf(s.Out, "the cluster is up, in '%s', after %.1fs: try `cluster exec -- kubectl get pods -A`\n", s.State, time.Since(begun).Seconds())
 	return nil
@@ -76,7 +76,7 @@ func (s Starter) cleanRemains(ctx context.Context) error {
 		return nil
 	}
 	fmt.Fprintln(s.Out, "cleaning up after a cluster that ended without `cluster down`")
-	return Down(ctx, s.State, s.Out)
+	return takeDown(ctx, s.State, s.Out)
 }
 
 func (s Starter) start(ctx context.Context, installed build.Installed, held *os.File) error {

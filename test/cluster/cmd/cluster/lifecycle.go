@@ -76,7 +76,11 @@ func runDown(ctx context.Context, o *options, args []string) (int, error) {
 	if err := o.noArguments("down", args); err != nil {
 		return 2, err
 	}
-	return 0, lifecycle.Down(ctx, o.state, o.err)
+	cache, err := build.CacheDir()
+	if err != nil {
+		return 1, err
+	}
+	return 0, lifecycle.Down(ctx, o.state, cache, o.err)
 }
 
 func runNode(ctx context.Context, _ *options, _ []string) (int, error) {
