@@ -281,6 +281,14 @@ type secrets struct {
 	mu      sync.Mutex
 	held    map[types.NamespacedName]*corev1.Secret
 	version int
+	after   map[string]func()
+}
+
+// afterGet does something once, after the Secret was next read.
+func (s *secrets) afterGet(name string, do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.after = map[string]func(){name: do}
 }
 
 func (s *secrets) put(name string, kind corev1.SecretType, content map[string][]byte) {
@@ -302,8 +310,14 @@ func (s *secrets) remove(name string) {
 
 func (s *secrets) Get(_ context.Context, name types.NamespacedName) (*corev1.Secret, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if found, ok := s.held[name]; ok {
+	found, ok := s.held[name]
+	after := s.after[name.Name]
+	delete(s.after, name.Name)
+	s.mu.Unlock()
+	if after != nil {
+		after()
+	}
+	if ok {
 		return found, nil
 	}
 	return nil, &secret.Problem{Secret: name, Reason: v1alpha1.ReasonSecretNotFound, Detail: "it does not exist"}
