@@ -118,7 +118,7 @@ func TestUpstreamDown(t *testing.T) {
 	w.ok(err)
 	status, body, err := w.AskProxy(w.ctx, n.Name, "GET", connectorPath("test/x/manifests/v1"))
 	w.ok(err)
-	if status != 502 || !strings.Contains(body, `"errors"`) || !strings.Contains(body, "refused") {
+	if status != 502 || !strings.Contains(body, `"errors"`) || !strings.Contains(body, "refuses connections") {
 		t.Errorf("the proxy answers %d: %s", status, body)
 	}
 	_, err = w.Harbor(w.ctx, "start")

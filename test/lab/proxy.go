@@ -70,6 +70,7 @@ func (l *Lab) AskProxyWith(ctx context.Context, token, method, path string) (sta
 	if err != nil {
 		return 0, "", err
 	}
+	request.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, */*")
 	if token != "" {
 		request.SetBasicAuth("berth", token)
 	}
