@@ -7,8 +7,11 @@ CLUSTER := $(BIN)/cluster
 export CGO_ENABLED ?= 0
 
 MODULES := . tools test/cluster
-UNIT := $$(go list ./... | grep -v /test/)
-TEST := $(BIN)/gotestsum --format pkgname-and-test-fails --no-color
+UNIT = $$(go list ./... | grep -v /test/)
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v gcc),-race)
+# RESULTS, where it is set, is a folder that gets a file of outcomes from each tier.
+gotestsum = $(BIN)/gotestsum --format pkgname-and-test-fails --no-color $(if $(RESULTS),--jsonfile-timing-events $(RESULTS)/$(1).json)
 
 .DEFAULT_GOAL := help
 .PHONY: help
@@ -41,19 +44,21 @@ test: test-unit test-cluster ## run all tests; as root also those on a real clus
 
 .PHONY: test-unit
 test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
-	CGO_ENABLED=1 $(TEST) -- -race -shuffle=on $(UNIT)
-	$(TEST) -- -C test/cluster ./...
+	@[ "$(RACE)" ] || echo "WITHOUT the race detector: it needs gcc" >&2
+	CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,unit) -- $(RACE) -shuffle=on $(UNIT)
+	$(call gotestsum,cluster-unit) -- -C test/cluster ./...
 
 .PHONY: test-cluster
 test-cluster: $(BIN)/gotestsum ## run the tests on a real cluster on this machine; skipped, loudly, without root
 ifeq ($(shell id -u),0)
 	$(MAKE) $(CLUSTER) image
 	go test -c -o $(BIN)/e2e.test ./test/e2e
-	GOBIN=$(BIN) go install cmd/test2json
-	$(TEST) --raw-command -- test/lab/with-cluster.sh $(BIN)/test2json -t -p e2e $(BIN)/e2e.test -test.v=test2json
+	go build -o $(BIN)/test2json cmd/test2json
+	$(call gotestsum,e2e) --ignore-non-json-output-lines --raw-command -- \
+	  test/lab/with-cluster.sh $(BIN)/test2json -t -p e2e $(BIN)/e2e.test -test.v=test2json
 else
 	@echo "SKIPPED: the tests on a real cluster need root; run 'sudo make test-cluster'" >&2
-	$(TEST) -- ./test/e2e
+	$(call gotestsum,e2e) -- ./test/e2e
 endif
 
 .PHONY: fuzz

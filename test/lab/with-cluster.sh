@@ -5,6 +5,7 @@
 # after it, also after a failure or Ctrl-C; KEEP=1 leaves it up to be looked at.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+exec 2>&1 # all to standard output: gotestsum takes another stream for errors
 export BERTH_CLUSTER=$PWD/bin/cluster BERTH_CLUSTER_STATE=${BERTH_CLUSTER_STATE:-$PWD/.cluster}
 
 if ! "$BERTH_CLUSTER" status >/dev/null 2>&1; then
