@@ -11,6 +11,8 @@ const (
 	SystemNamespace = "berth-system"
 	// ClusterDomain is the DNS suffix of cluster Services where nothing else is configured.
 	ClusterDomain = "cluster.local"
+	// CSIDriver is the name of the CSI driver.
+	CSIDriver = "csi." + Group
 	// FieldManager owns the fields that Berth writes, so that drift can be told from a user's edit.
 	FieldManager = "berth"
 )
@@ -44,6 +46,11 @@ const (
 	// PullSecret is the kubernetes.io/dockerconfigjson Secret, in every
 	// opted-in namespace, with a berth token for kubelet's pulls.
 	PullSecret = "berth-pull"
+	// ProxySecret is the Secret, in every opted-in namespace, with a berth token
+	// for the forward proxy under the key ProxySecretToken.
+	ProxySecret = "berth-proxy"
+	// ProxySecretToken is the key of the token in ProxySecret.
+	ProxySecretToken = "token"
 	// ServicePrefix, before a Connector's name, is the name of its Service.
 	ServicePrefix = "c-"
 	// CredentialReaderPrefix, before a Connector's name, names the Role and
@@ -70,6 +77,17 @@ const (
 	ImagesRewrite = "rewrite"
 	// ImagesKeep leaves every image as the user wrote it.
 	ImagesKeep = "keep"
+	// AnnotationProxy, on a Pod or its Namespace, is ProxyPipelines, ProxyAlways or ProxyNever.
+	AnnotationProxy = Group + "/proxy"
+	// ProxyPipelines is the default: Pods that a pipeline tool made are given the proxy.
+	ProxyPipelines = "pipelines"
+	// ProxyAlways gives every Pod the proxy.
+	ProxyAlways = "always"
+	// ProxyNever gives no Pod the proxy.
+	ProxyNever = "never"
+	// AnnotationConfigurations, on a Pod or its Namespace, names configurations of
+	// the Connectors' classes whose files are mounted, separated by commas.
+	AnnotationConfigurations = Group + "/configurations"
 	// AnnotationOriginalImages is written on a rewritten Pod: a JSON object from
 	// field path to the image that stood there.
 	AnnotationOriginalImages = Group + "/original-images"

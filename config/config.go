@@ -1,0 +1,179 @@
+// Package config reads the configuration file and knows what holds without one.
+//
+// The file is a Kubernetes-style object, read strictly: a field that is not
+// known, or that is given twice, is an error, so that a slip of the pen is
+// never a silent default. It is pure: bytes in, a Configuration out.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
+
+	"berth.dev/berth/api/v1alpha1"
+)
+
+// MaxSize is the most bytes that a configuration file has.
+const MaxSize = 1 << 20
+
+// Default returns what holds where the file says nothing.
+func Default() v1alpha1.Configuration {
+	return v1alpha1.Configuration{
+		TypeMeta:          metav1.TypeMeta{APIVersion: v1alpha1.Group + "/" + v1alpha1.Version, Kind: v1alpha1.ConfigurationKind},
+		ClusterDomain:     v1alpha1.ClusterDomain,
+		TrustedNamespaces: []string{v1alpha1.SystemNamespace},
+		SafeOwners:        safeOwners(),
+		Pipelines:         pipelines(),
+		LeftAlone: []v1alpha1.NodeClass{
+			{Name: "virtual-kubelet", NodeSelector: map[string]string{"type": "virtual-kubelet"}},
+			{Name: "fargate", Labels: map[string]string{"eks.amazonaws.com/fargate-profile": ""}},
+		},
+		Proxy: v1alpha1.ProxyConfiguration{NoProxy: []string{}},
+		Files: v1alpha1.FilesConfiguration{
+			MountPath: "/run/connectors.berth.dev",
+			CAVariables: []string{
+				"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
+				"NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE", "CARGO_HTTP_CAINFO", "DENO_CERT",
+			},
+			JavaTrustStore: true,
+		},
+	}
+}
+
+// safeOwners are controllers that do not compare their Pods with their own spec.
+func safeOwners() []v1alpha1.OwnerKind {
+	return []v1alpha1.OwnerKind{
+		{Kind: "ReplicationController"},
+		{Group: "apps", Kind: "ReplicaSet"}, {Group: "apps", Kind: "StatefulSet"}, {Group: "apps", Kind: "DaemonSet"},
+		{Group: "batch", Kind: "Job"},
+		{Group: "tekton.dev", Kind: "TaskRun"}, {Group: "tekton.dev", Kind: "PipelineRun"},
+		{Group: "argoproj.io", Kind: "Workflow"},
+		{Group: "actions.github.com", Kind: "EphemeralRunner"}, {Group: "actions.summerwind.dev", Kind: "Runner"},
+	}
+}
+
+// pipelines are known tools by a label that all Pods of their steps carry.
+func pipelines() []v1alpha1.Pipeline {
+	one := func(name, label, value string) v1alpha1.Pipeline {
+		return v1alpha1.Pipeline{Name: name, Labels: map[string]string{label: value}}
+	}
+	return []v1alpha1.Pipeline{
+		one("tekton", "tekton.dev/taskRun", ""),
+		one("argo-workflows", "workflows.argoproj.io/workflow", ""),
+		one("gitlab-runner", "job.runner.gitlab.com/pod", ""),
+		one("jenkins", "jenkins/label", ""),
+		one("github-arc", "actions-ephemeral-runner", "True"),
+		one("github-arc-legacy", "actions-runner", ""),
+		one("drone", "io.drone", ""),
+		one("woodpecker", "woodpecker-ci.org/step", ""),
+		one("buildkite", "buildkite.com/job-uuid", ""),
+	}
+}
+
+// Parse reads a configuration file over the defaults. Its error names every field that is wrong.
+func Parse(file []byte) (v1alpha1.Configuration, error) {
+	if len(file) > MaxSize {
+		return v1alpha1.Configuration{}, fmt.Errorf("the configuration has %d bytes, and may have %d", len(file), MaxSize)
+	}
+	var given v1alpha1.Configuration
+	if err := yaml.UnmarshalStrict(file, &given); err != nil {
+		return v1alpha1.Configuration{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	if want := Default().TypeMeta; given.TypeMeta != want {
+		return v1alpha1.Configuration{}, fmt.Errorf("the configuration must begin with `apiVersion: %s` and `kind: %s`", want.APIVersion, want.Kind)
+	}
+	c, err := overDefaults(file)
+	if err != nil {
+		return v1alpha1.Configuration{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	return c, validate(&c)
+}
+
+// overDefaults joins the file and the defaults as objects, so that what the file
+// does not say is not taken for empty, and nothing of a default list shows
+// through one that is given.
+func overDefaults(file []byte) (c v1alpha1.Configuration, err error) {
+	defaults, err := yaml.Marshal(Default())
+	if err != nil {
+		return c, err
+	}
+	var under, over map[string]any
+	if err := errors.Join(yaml.Unmarshal(defaults, &under), yaml.Unmarshal(file, &over)); err != nil {
+		return c, err
+	}
+	merge(under, over)
+	joined, err := yaml.Marshal(under)
+	if err != nil {
+		return c, err
+	}
+	return c, yaml.Unmarshal(joined, &c)
+}
+
+func merge(under, over map[string]any) {
+	for key, value := range over {
+		inner, ok := value.(map[string]any)
+		below, both := under[key].(map[string]any)
+		if ok && both {
+			merge(below, inner)
+			continue
+		}
+		if value != nil {
+			under[key] = value
+		}
+	}
+}
+
+// Print writes a configuration as a file that Parse reads.
+func Print(c v1alpha1.Configuration) ([]byte, error) {
+	return yaml.Marshal(c)
+}
+
+func validate(c *v1alpha1.Configuration) error {
+	var errs []error
+	wrong := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("`%s`: %s", field, fmt.Sprintf(format, args...)))
+	}
+	if len(validation.IsDNS1123Subdomain(c.ClusterDomain)) > 0 {
+		wrong("clusterDomain", "'%s' must be a DNS name, such as 'cluster.local'", c.ClusterDomain)
+	}
+	for i, name := range c.TrustedNamespaces {
+		if len(validation.IsDNS1123Label(name)) > 0 {
+			wrong(fmt.Sprintf("trustedNamespaces[%d]", i), "'%s' is not the name of a namespace", name)
+		}
+	}
+	for i, o := range c.SafeOwners {
+		if o.Kind == "" {
+			wrong(fmt.Sprintf("safeOwners[%d].kind", i), "must be given")
+		}
+	}
+	for i, p := range c.Pipelines {
+		if len(p.Labels) == 0 {
+			wrong(fmt.Sprintf("pipelines[%d].labels", i), "must have an entry: without one every Pod would be of a pipeline")
+		}
+	}
+	for i, n := range c.LeftAlone {
+		if len(n.NodeSelector)+len(n.Labels) == 0 {
+			wrong(fmt.Sprintf("leftAlone[%d]", i), "must have a `nodeSelector` or `labels`: without them every Pod would be left alone")
+		}
+	}
+	if c.Proxy.Address != "" {
+		if _, _, err := net.SplitHostPort(c.Proxy.Address); err != nil {
+			wrong("proxy.address", "'%s' must be 'host:port'", c.Proxy.Address)
+		}
+	}
+	for i, entry := range c.Proxy.NoProxy {
+		if entry == "" || strings.ContainsAny(entry, ", \t\n") {
+			wrong(fmt.Sprintf("proxy.noProxy[%d]", i), "'%s' must be one host, domain or CIDR", entry)
+		}
+	}
+	if !path.IsAbs(c.Files.MountPath) || path.Clean(c.Files.MountPath) != c.Files.MountPath || strings.Contains(c.Files.MountPath, ":") {
+		wrong("files.mountPath", "'%s' must be an absolute path without '..', ':' or a trailing slash", c.Files.MountPath)
+	}
+	return errors.Join(errs...)
+}
