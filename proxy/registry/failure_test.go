@@ -3,7 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -149,11 +148,8 @@ func TestClientGone(t *testing.T) {
 		leave()
 	}()
 	response, err := w.front.Client().Do(w.request(http.MethodGet, base+"a/manifests/v1", w.token("demo")).WithContext(ctx))
-	if err == nil {
+	if err == nil { // our answer may overtake the end of the connection
 		response.Body.Close()
-	}
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the client got %v", err)
 	}
 	select {
 	case <-cancelled:
