@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"runtime"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func TestRegistryFails(t *testing.T) {
 			got := w.get(base+"test/a/manifests/v1", "demo")
 			if got.StatusCode != test.status || !strings.Contains(got.text, test.says) || test.says != "" && got.code != CodeUnknown {
 				t.Errorf("answer: %d %s, want %d and %q", got.StatusCode, got.body, test.status, test.says)
+			}
+			if strings.Contains(got.body, "Secret '") {
+				t.Errorf("the answer names the owner's Secret: %s", got.body)
 			}
 			if strings.Contains(got.body, "127.0.0.1:") && !strings.Contains(got.text, "registry '127.0.0.1:") {
 				t.Errorf("an address stands in the answer: %s", got.body)
@@ -209,6 +213,44 @@ func TestSlowLayerOutlivesTimeouts(t *testing.T) {
 	})
 	if got := w.get(base+"a/blobs/"+sha256, "demo"); got.body != strings.Repeat(".", 12) {
 		t.Errorf("body: %q", got.body)
+	}
+}
+
+// TestClientStandsStill: a client that takes nothing is let go; one that only pauses between requests is not.
+func TestClientStandsStill(t *testing.T) {
+	w := newWorld(t, upstream.Timeouts{})
+	w.options.Patience = 100 * time.Millisecond
+	w.serve(w.options)
+	w.registry.answer(answers(200))
+	for range 2 {
+		reused := false
+		trace := &httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) { reused = c.Reused }}
+		r := w.request(http.MethodGet, base+"a/manifests/v1", w.token("demo"))
+		if got := w.do(r.WithContext(httptrace.WithClientTrace(t.Context(), trace))); got.StatusCode != http.StatusOK {
+			t.Errorf("on a connection (reused: %t) that was idle: %d", reused, got.StatusCode)
+		}
+		time.Sleep(150 * time.Millisecond)
+	}
+
+	gone := make(chan struct{})
+	w.registry.answer(func(rw http.ResponseWriter, r *http.Request) {
+		defer close(gone)
+		for r.Context().Err() == nil {
+			if _, err := rw.Write(make([]byte, 1<<20)); err != nil {
+				return
+			}
+		}
+	})
+	response, err := w.front.Client().Do(w.request(http.MethodGet, base+"a/blobs/"+sha256, w.token("demo")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	select {
+	case <-gone:
+	case <-time.After(5 * time.Second):
+		response.Body.Close()
+		t.Error("a client that takes nothing holds its request for ever")
 	}
 }
 
