@@ -47,7 +47,8 @@ func (w *recorder) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// Write implements io.Writer. The client may take its time for the whole, but not stand still.
+// Write implements io.Writer. The client may take its time for the whole, but
+// not stand still. The server clears the deadline before the next request.
 func (w *recorder) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
@@ -60,9 +61,6 @@ func (w *recorder) Write(p []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// finish takes the deadline of the last Write away, for the connection's next request.
-func (w *recorder) finish() { _ = w.control.SetWriteDeadline(time.Time{}) }
 
 // log writes the one line of an exchange.
 func (x *exchange) log(now time.Time) {

@@ -97,10 +97,7 @@ type handler struct {
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{handler: h, request: r, writer: newRecorder(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
-	defer func() { // also when the answer is broken off, which is a panic
-		x.writer.finish()
-		x.log(h.Now())
-	}()
+	defer func() { x.log(h.Now()) }() // also when the answer is broken off, which is a panic
 	no := x.admit()
 	switch {
 	case no != nil:

@@ -4,9 +4,12 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -93,12 +96,14 @@ func TestCallersRefused(t *testing.T) {
 		code   Code
 		reason string
 	}{
-		"missing":              {"", base + "a/tags/list", 401, CodeUnauthorized, ReasonNoToken},
-		"missing, at the root": {"", "/v2/", 401, CodeUnauthorized, ReasonNoToken},
-		"malformed":            {"eyJ.not.a-token", base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
-		"too long":             {strings.Repeat("x", 9000), base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
-		"unknown key":          {foreign, base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
-		"forged":               {forged, base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
+		"missing":                    {"", base + "a/tags/list", 401, CodeUnauthorized, ReasonNoToken},
+		"missing, at the root":       {"", "/v2/", 401, CodeUnauthorized, ReasonNoToken},
+		"missing, unknown connector": {"", "/v2/namespaces/demo/connectors/nope/a/tags/list", 401, CodeUnauthorized, ReasonNoToken},
+		"missing, no endpoint":       {"", "/v2/_catalog", 401, CodeUnauthorized, ReasonNoToken},
+		"malformed":                  {"eyJ.not.a-token", base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
+		"too long":                   {strings.Repeat("x", 9000), base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
+		"unknown key":                {foreign, base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
+		"forged":                     {forged, base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused},
 		"expired": {
 			w.token("demo", func(c *token.Claims) { c.Expires = w.now.Add(-time.Minute) }),
 			base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused,
@@ -260,7 +265,13 @@ func TestHeaders(t *testing.T) {
 	for name, value := range sent {
 		r.Header.Set(name, value)
 	}
-	got := w.do(r)
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(status int, h textproto.MIMEHeader) error {
+		t.Errorf("the client got %d %v", status, h)
+		return nil
+	}}
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader("body")), 4
+	r.Header.Set("Content-Type", "text/plain")
+	got := w.do(r.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
 	for name, values := range got.Header {
 		if strings.Contains(strings.Join(values, ""), "secret") {
 			t.Errorf("the client got %s: %s", name, values)
@@ -281,6 +292,9 @@ func TestHeaders(t *testing.T) {
 	}
 	if want := "/v2/a/manifests/v1"; seen[0].RequestURI != want || seen[0].Host != host(w.registry.server) {
 		t.Errorf("the registry got %s at %s, want %s", seen[0].RequestURI, seen[0].Host, want)
+	}
+	if seen[0].ContentLength != 0 {
+		t.Errorf("the registry got a body of %d bytes with a GET", seen[0].ContentLength)
 	}
 	names := slices.Sorted(maps.Keys(seen[0].Header))
 	want := []string{"Accept", "Authorization", "If-None-Match", "Range", "User-Agent"}

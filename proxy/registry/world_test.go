@@ -49,6 +49,7 @@ type world struct {
 	public     atomic.Pointer[token.PublicKeys]
 	now        time.Time
 	log        *lines
+	options    Options
 	front      *httptest.Server
 }
 
@@ -74,17 +75,23 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 	w.connect("harbor", w.registry.server.URL)
 
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
-	w.front = httptest.NewTLSServer(New(Options{
+	w.serve(Options{
 		Catalogue:     w.catalogue,
 		Identity:      identity.New(token.AudiencePull, w.public.Load, w.namespaces, func() time.Time { return w.now }),
 		Upstream:      registries,
 		ClusterDomain: v1alpha1.ClusterDomain,
 		Log:           slog.New(slog.NewJSONHandler(w.log, nil)),
 		Now:           time.Now,
-	}))
-	w.front.Config.ErrorLog = log.New(w.log, "", 0)
-	t.Cleanup(w.front.Close)
+	})
 	return w
+}
+
+// serve starts the proxy, in the place of the one before.
+func (w *world) serve(o Options) {
+	w.options = o
+	w.front = httptest.NewTLSServer(New(o))
+	w.front.Config.ErrorLog = log.New(w.log, "", 0)
+	w.t.Cleanup(w.front.Close)
 }
 
 // connect puts Connector 'demo/NAME' for a registry into the catalogue.

@@ -109,6 +109,27 @@ func TestGoesToTheAddressAlone(t *testing.T) {
 	}
 }
 
+func TestConnectionHeaders(t *testing.T) {
+	_, c, held := start(t, func(w http.ResponseWriter, r *http.Request) {
+		if user, _, _ := r.BasicAuth(); user != "robot" || r.Header.Get("X-Mine") != "" {
+			t.Errorf("user %q, X-Mine %q", user, r.Header.Get("X-Mine"))
+		}
+		w.Header().Set("Connection", "x-theirs")
+		w.Header().Set("X-Theirs", "1")
+	})
+	r := request(t, http.MethodGet, nil)
+	r.Header["Connection"] = []string{"keep-alive, x-mine", "authorization"}
+	r.Header.Set("X-Mine", "1")
+	response, err := New(credential.NewSource(held), &net.Dialer{}, Timeouts{}).RoundTrip(c, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	finish(response)
+	if response.Header.Get("X-Theirs") != "" {
+		t.Error("a header of one connection came through")
+	}
+}
+
 func TestWithoutAuth(t *testing.T) {
 	status := http.StatusOK
 	server, _, held := start(t, func(w http.ResponseWriter, r *http.Request) {
