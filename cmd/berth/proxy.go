@@ -165,12 +165,14 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		return nil, err
 	}
 	follower := secret.NewFollower(ctx, clients, nil)
+	registries := upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) {
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)
 		} else {
 			follower.Follow(name)
+			registries.Forget(c.UID)
 		}
 	})
 	if err != nil {
@@ -188,7 +190,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	return registry.New(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity:  identity.New(token.AudiencePull, k.keys.Load, namespaceStore{shared.GetStore()}, time.Now),
-		Upstream:  upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{}),
+		Upstream:  registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
 	}), nil
