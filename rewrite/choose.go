@@ -16,40 +16,27 @@ import (
 
 // chooser chooses Connectors for the images of one Pod.
 type chooser struct {
+	settings
+
 	namespace  Namespace
 	connectors Connectors
-	policy     Policy
-	keep       bool
-	named      []*access.Connector // by annotation; none: own and trusted ones
-	annotated  bool
+	policy     *Policy
+	given      []*access.Connector // named by annotation, in its order
 }
 
-func newChooser(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy Policy) (*chooser, error) {
-	c := &chooser{namespace: namespace, connectors: connectors, policy: policy}
-	images, _ := annotation(pod, namespace, v1alpha1.AnnotationImages)
-	c.keep = images == v1alpha1.ImagesKeep
-	list, ok := annotation(pod, namespace, v1alpha1.AnnotationConnector)
-	if !ok {
+func newChooser(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*chooser, error) {
+	c := &chooser{settings: newSettings(pod, namespace, policy), namespace: namespace, connectors: connectors, policy: policy}
+	if !c.named {
 		return c, nil
 	}
-	c.annotated = true
-	for name := range strings.SplitSeq(list, ",") {
+	for name := range strings.SplitSeq(c.settings.connectors, ",") {
 		connector, err := c.byAnnotation(strings.TrimSpace(name))
 		if err != nil {
 			return nil, inField(err, "metadata.annotations["+v1alpha1.AnnotationConnector+"]")
 		}
-		c.named = append(c.named, connector)
+		c.given = append(c.given, connector)
 	}
 	return c, nil
-}
-
-// annotation returns the Pod's, or else its Namespace's.
-func annotation(pod *corev1.Pod, namespace Namespace, key string) (string, bool) {
-	if value, ok := pod.Annotations[key]; ok {
-		return value, true
-	}
-	value, ok := namespace.Annotations[key]
-	return value, ok
 }
 
 func (c *chooser) byAnnotation(text string) (*access.Connector, error) {
@@ -88,7 +75,7 @@ type candidate struct {
 // repository as that Connector names it. Without one it returns the reason.
 func (c *chooser) choose(domain, path string) (best candidate, reason Reason) {
 	reason = ReasonNoConnector
-	for rank, connector := range c.given(domain) {
+	for rank, connector := range c.candidates(domain) {
 		repository, ok := below(connector, path)
 		if !ok || !serves(connector, domain) {
 			continue
@@ -111,11 +98,11 @@ func (c *chooser) choose(domain, path string) (best candidate, reason Reason) {
 	return best, reason
 }
 
-// given yields, with their rank, the Connectors that this Pod may be given for a registry.
-func (c *chooser) given(domain string) func(yield func(int, *access.Connector) bool) {
+// candidates yields, with their rank, the Connectors that this Pod may be given for a registry.
+func (c *chooser) candidates(domain string) func(yield func(int, *access.Connector) bool) {
 	return func(yield func(int, *access.Connector) bool) {
-		if c.annotated {
-			for rank, connector := range c.named {
+		if c.named {
+			for rank, connector := range c.given {
 				if !yield(rank, connector) {
 					return
 				}
@@ -137,7 +124,7 @@ func (c *chooser) rank(namespace string) (int, bool) {
 	switch {
 	case namespace == c.namespace.Name:
 		return 0, true
-	case slices.Contains(c.policy.Trusted, namespace):
+	case slices.Contains(c.policy.TrustedNamespaces, namespace):
 		return 1, true
 	default:
 		return 0, false
@@ -147,7 +134,7 @@ func (c *chooser) rank(namespace string) (int, bool) {
 // better reports whether a comes before b: by rank, then by what grants more
 // specifically, then by address path, then by name.
 func (c *chooser) better(a, b candidate) bool {
-	if c.annotated {
+	if c.named {
 		return a.rank < b.rank
 	}
 	return cmp.Or(

@@ -15,31 +15,59 @@ type imageField struct {
 	never bool
 }
 
-// imageFields yields the image fields of a Pod. An empty image is none: a
-// controller of its own fills it in later.
+// imageFields yields the image fields of a Pod: containers of every kind, and
+// image volumes (KEP-4639). An empty image is none: a controller of its own
+// fills it in later.
 func imageFields(spec *corev1.PodSpec) iter.Seq[imageField] {
 	return func(yield func(imageField) bool) {
 		for i := range spec.InitContainers {
 			c := &spec.InitContainers[i]
-			if !yieldContainer(yield, "initContainers", c.Name, &c.Image, c.ImagePullPolicy) {
+			if !yieldImage(yield, "initContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
 				return
 			}
 		}
 		for i := range spec.Containers {
 			c := &spec.Containers[i]
-			if !yieldContainer(yield, "containers", c.Name, &c.Image, c.ImagePullPolicy) {
+			if !yieldImage(yield, "containers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
+				return
+			}
+		}
+		for i := range spec.EphemeralContainers {
+			c := &spec.EphemeralContainers[i]
+			if !yieldImage(yield, "ephemeralContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
+				return
+			}
+		}
+		for i := range spec.Volumes {
+			v := &spec.Volumes[i]
+			if v.Image != nil && !yieldImage(yield, "volumes", v.Name, "image.reference", &v.Image.Reference, v.Image.PullPolicy) {
 				return
 			}
 		}
 	}
 }
 
-func yieldContainer(yield func(imageField) bool, list, name string, image *string, policy corev1.PullPolicy) bool {
+func yieldImage(yield func(imageField) bool, list, name, field string, image *string, policy corev1.PullPolicy) bool {
 	if *image == "" {
 		return true
 	}
 	return yield(imageField{
-		path: "spec." + list + "{" + name + "}.image", image: image,
+		path: "spec." + list + "{" + name + "}." + field, image: image,
 		never: policy == corev1.PullNever,
 	})
+}
+
+// changedFields returns the fields of after whose image is not as before.
+func changedFields(before, after *corev1.PodSpec) []imageField {
+	was := map[string]string{}
+	for field := range imageFields(before) {
+		was[field.path] = *field.image
+	}
+	var changed []imageField
+	for field := range imageFields(after) {
+		if was[field.path] != *field.image {
+			changed = append(changed, field)
+		}
+	}
+	return changed
 }

@@ -20,6 +20,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/config"
 	"berth.dev/berth/rewrite"
 )
 
@@ -38,8 +39,9 @@ type scene struct {
 	pod       *corev1.Pod
 }
 
-func policy() rewrite.Policy {
-	return rewrite.Policy{ClusterDomain: "cluster.local", Trusted: []string{"berth-system"}}
+func policy() *rewrite.Policy {
+	p := config.Default()
+	return &p
 }
 
 func readScene(t *testing.T, file string) scene {

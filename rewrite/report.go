@@ -15,13 +15,16 @@ type Report struct {
 
 func (r *Report) skip(s Skip) { r.Skips = append(r.Skips, s) }
 
-// Change is an image that was rewritten.
+// Change is something that was changed. That the pull secret was listed, which
+// happens to every Pod, is none.
 type Change struct {
-	// Field where the image stands, such as 'spec.containers{app}.image'.
+	// Field that was changed, such as 'spec.containers{app}.image'.
 	Field string
-	// From is the image as the user wrote it, To as it is now.
+	// Reason is ReasonRewritten for images, else what was added.
+	Reason Reason
+	// From is the image as the user wrote it, To as it is now; for other changes To says what was added.
 	From, To string
-	// Connector that serves it.
+	// Connector that serves the image.
 	Connector route.Connector
 }
 
@@ -39,7 +42,10 @@ type Skip struct {
 func (s Skip) String() string {
 	text := string(s.Reason) + ": "
 	if s.Image != "" {
-		text += "'" + s.Image + "' in `" + s.Field + "` "
+		text += "'" + s.Image + "' in "
+	}
+	if s.Field != "" {
+		text += "`" + s.Field + "` "
 	}
 	text += s.Reason.Sentence()
 	if s.Detail != "" {
@@ -58,10 +64,24 @@ const (
 	ReasonRewritten Reason = "Rewritten"
 	// ReasonOptedOut: the Pod's inject label says disabled.
 	ReasonOptedOut Reason = "OptedOut"
+	// ReasonProxyAdded is a change: the container was given the proxy's variables.
+	ReasonProxyAdded Reason = "ProxyAdded"
+	// ReasonFilesAdded is a change: the container was given the folder with the Connectors' files.
+	ReasonFilesAdded Reason = "FilesAdded"
 	// ReasonMirrorPod: the Pod mirrors a static Pod of a node, which cannot be changed here.
 	ReasonMirrorPod Reason = "MirrorPod"
 	// ReasonWindows: Berth has no node part for Windows.
 	ReasonWindows Reason = "Windows"
+	// ReasonNodeClass: the Pod asks for a class of nodes that the configuration excludes.
+	ReasonNodeClass Reason = "NodeClass"
+	// ReasonOwner: a controller that may compare the Pod with its own spec owns it.
+	ReasonOwner Reason = "Owner"
+	// ReasonAnnotationInvalid: an annotation has a value that is not known.
+	ReasonAnnotationInvalid Reason = "AnnotationInvalid"
+	// ReasonPullSecretMissing: the Pod exists and does not list the pull secret.
+	ReasonPullSecretMissing Reason = "PullSecretMissing"
+	// ReasonVariableTaken: the user set an environment variable that the proxy needs.
+	ReasonVariableTaken Reason = "VariableTaken"
 	// ReasonImagesKept: the images annotation says keep.
 	ReasonImagesKept Reason = "ImagesKept"
 	// ReasonPullPolicyNever: kubelet will not pull it.
@@ -94,6 +114,20 @@ func (r Reason) Sentence() string {
 		return "the Pod is left alone, as its label asks"
 	case ReasonMirrorPod:
 		return "the Pod mirrors a static Pod and is left alone"
+	case ReasonProxyAdded:
+		return "the container was given the proxy"
+	case ReasonFilesAdded:
+		return "the container was given the Connectors' files"
+	case ReasonNodeClass:
+		return "Pods for nodes of this class are left alone"
+	case ReasonOwner:
+		return "Pods of this controller are left alone, since it may make changed Pods anew for ever"
+	case ReasonAnnotationInvalid:
+		return "is not understood"
+	case ReasonPullSecretMissing:
+		return "is left alone: the Pod is older than Berth's pull secret; recreate the Pod"
+	case ReasonVariableTaken:
+		return "is left as the user set it"
 	case ReasonWindows:
 		return "Pods for Windows nodes are left alone"
 	case ReasonImagesKept:
@@ -120,7 +154,7 @@ func (r Reason) Sentence() string {
 // Warns reports whether a user would want to be told of it when he creates a Pod.
 func (r Reason) Warns() bool {
 	switch r {
-	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong:
+	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken:
 		return true
 	default:
 		return false

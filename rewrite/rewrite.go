@@ -1,5 +1,6 @@
 // Package rewrite is the heart of Berth: it decides, for one Pod, which images
-// go through which Connector, and changes the Pod accordingly.
+// go through which Connector, what else the Pod is given, and changes the Pod
+// accordingly.
 //
 //	harbor.example.com/test/abc:v1
 //	→ c-harbor.demo.svc.cluster.local/namespaces/demo/connectors/harbor/test/abc:v1
@@ -12,12 +13,16 @@
 //
 // Its rules:
 //
-//   - It only changes images that a Connector serves, and only appends to lists.
+//   - It only changes images that a Connector serves, and only appends to
+//     lists, after the user's own; what the user set is never replaced.
 //   - It is idempotent by looking at what is there, not at a marker: an image
 //     that already points at a Connector stays, and is checked like the rest.
 //   - Every change and everything left alone is in the Report, with a Reason.
 //   - It fails, with a Refusal, only where the user contradicts himself: by
 //     naming a Connector that does not exist or that the namespace may not use.
+//
+// Pod is for a Pod that is being created, Update for one that exists: then the
+// API server lets images change, and nothing else.
 package rewrite
 
 import (
@@ -37,13 +42,8 @@ type Connectors interface {
 	ByRegistry(registry string) []*access.Connector
 }
 
-// Policy is what the administrator has decided for all Pods.
-type Policy struct {
-	// ClusterDomain is the DNS suffix of Services.
-	ClusterDomain string
-	// Trusted are the namespaces whose Connectors every Pod may be given without naming them.
-	Trusted []string
-}
+// Policy is what the administrator has decided for all Pods: the configuration file.
+type Policy = v1alpha1.Configuration
 
 // Namespace is what counts of a Pod's Namespace.
 type Namespace struct {
@@ -57,10 +57,10 @@ func (n Namespace) caller() access.Caller {
 
 // Pod returns the Pod as it is to be created. The error is a *Refusal; the
 // input is never changed, and it is returned as it is where nothing changes.
-func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy Policy) (*corev1.Pod, Report, error) {
+func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*corev1.Pod, Report, error) {
 	var report Report
-	if reason, alone := leaveAlone(pod); alone {
-		report.skip(Skip{Reason: reason})
+	if skip, alone := leaveAlone(pod, policy); alone {
+		report.skip(skip)
 		return pod, report, nil
 	}
 	choice, err := newChooser(pod, namespace, connectors, policy)
@@ -75,6 +75,42 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy Pol
 	}
 	appendPullSecret(&out.Spec)
 	annotateOriginals(out, report.Changes)
+	equip(out, choice.settings, policy, &report)
+	return out, report, nil
+}
+
+// Update returns a Pod that exists as it is to become, before being as it is
+// now. Only images that the request changes are considered, since nothing else
+// can change, and only where the Pod lists the pull secret: without it an image
+// in connector form could never be pulled. The error is a *Refusal.
+func Update(before, pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*corev1.Pod, Report, error) {
+	var report Report
+	if skip, alone := leaveAlone(pod, policy); alone {
+		report.skip(skip)
+		return pod, report, nil
+	}
+	out := pod.DeepCopy()
+	changed := changedFields(&before.Spec, &out.Spec)
+	if len(changed) == 0 {
+		return pod, report, nil
+	}
+	choice, err := newChooser(pod, namespace, connectors, policy)
+	if err != nil {
+		return pod, report, err
+	}
+	if !listsPullSecret(&before.Spec) {
+		for _, field := range changed {
+			if written, _ := choice.image(*field.image); written.reason == ReasonRewritten {
+				report.skip(Skip{Field: field.path, Image: *field.image, Reason: ReasonPullSecretMissing})
+			}
+		}
+		return pod, report, nil
+	}
+	for _, field := range changed {
+		if err := rewriteField(field, choice, &report); err != nil {
+			return pod, Report{}, err
+		}
+	}
 	return out, report, nil
 }
 
@@ -91,35 +127,27 @@ func rewriteField(field imageField, choice *chooser, report *Report) error {
 		report.skip(Skip{Field: field.path, Image: *field.image, Reason: result.reason, Detail: result.detail})
 		return nil
 	}
-	report.Changes = append(report.Changes, Change{Field: field.path, From: *field.image, To: result.image, Connector: result.connector})
+	report.Changes = append(report.Changes, Change{Field: field.path, From: *field.image, To: result.image, Reason: ReasonRewritten, Connector: result.connector})
 	*field.image = result.image
 	return nil
-}
-
-// leaveAlone reports whether nothing of the Pod may be touched.
-func leaveAlone(pod *corev1.Pod) (Reason, bool) {
-	switch {
-	case pod.Annotations[corev1.MirrorPodAnnotationKey] != "":
-		return ReasonMirrorPod, true
-	case pod.Labels[v1alpha1.LabelInject] == v1alpha1.InjectDisabled:
-		return ReasonOptedOut, true
-	case pod.Spec.OS != nil && pod.Spec.OS.Name == corev1.Windows:
-		return ReasonWindows, true
-	default:
-		return "", false
-	}
 }
 
 // appendPullSecret lists the Secret with Berth's token after the user's own.
 // Also where no image matched: a later `kubectl set image` may, and the list
 // cannot grow any more then.
 func appendPullSecret(spec *corev1.PodSpec) {
+	if !listsPullSecret(spec) {
+		spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: v1alpha1.PullSecret})
+	}
+}
+
+func listsPullSecret(spec *corev1.PodSpec) bool {
 	for _, s := range spec.ImagePullSecrets {
 		if s.Name == v1alpha1.PullSecret {
-			return
+			return true
 		}
 	}
-	spec.ImagePullSecrets = append(spec.ImagePullSecrets, corev1.LocalObjectReference{Name: v1alpha1.PullSecret})
+	return false
 }
 
 // annotateOriginals notes what the user wrote. What an earlier pass noted stays.

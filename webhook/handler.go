@@ -17,10 +17,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
 
 	"gomodules.xyz/jsonpatch/v2"
+	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -31,6 +31,9 @@ import (
 
 // Path is where the webhook is served.
 const Path = "/mutate-pods"
+
+// ephemeral is the subresource by which `kubectl debug` adds containers.
+const ephemeral = "ephemeralcontainers"
 
 const (
 	// waitLimit is how long an admission waits for a new namespace; the API server waits 5 s for us.
@@ -51,35 +54,63 @@ type Cluster interface {
 type Handler struct {
 	cluster    Cluster
 	connectors rewrite.Connectors
-	policy     rewrite.Policy
+	policy     func() *rewrite.Policy
 }
 
-// New returns the handler.
-func New(cluster Cluster, connectors rewrite.Connectors, policy rewrite.Policy) *Handler {
+// New returns the handler. It asks for the policy on each admission.
+func New(cluster Cluster, connectors rewrite.Connectors, policy func() *rewrite.Policy) *Handler {
 	return &Handler{cluster: cluster, connectors: connectors, policy: policy}
 }
 
 // Handle implements admission.Handler. It allows what is not a Pod, unchanged.
 func (h *Handler) Handle(ctx context.Context, request admission.Request) admission.Response {
-	if request.Resource.Resource != "pods" || request.SubResource != "" {
+	if request.Resource.Resource != "pods" || request.SubResource != "" && request.SubResource != ephemeral {
 		return admission.Allowed("not a Pod")
 	}
 	var pod corev1.Pod
 	if err := json.Unmarshal(request.Object.Raw, &pod); err != nil {
 		return admission.Errored(http.StatusBadRequest, errors.New("`request.object` is not a Pod"))
 	}
-	namespace, ok := h.await(ctx, request.Namespace)
+	switch request.Operation {
+	case admissionv1.Create:
+		return h.create(ctx, request.Namespace, &pod)
+	case admissionv1.Update:
+		var before corev1.Pod
+		if err := json.Unmarshal(request.OldObject.Raw, &before); err != nil {
+			return admission.Errored(http.StatusBadRequest, errors.New("`request.oldObject` is not a Pod"))
+		}
+		return h.update(ctx, request.Namespace, &before, &pod)
+	default:
+		return admission.Allowed("neither created nor changed")
+	}
+}
+
+func (h *Handler) create(ctx context.Context, name string, pod *corev1.Pod) admission.Response {
+	namespace, ok := h.await(ctx, name)
 	if !ok {
 		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf(
 			"still preparing namespace '%s', whose Secret '%s' does not exist yet; try again in a few seconds, "+
 				"and if it stays so, look at the log of 'deployment/berth-controller' in '%s'",
-			request.Namespace, v1alpha1.PullSecret, v1alpha1.SystemNamespace))
+			name, v1alpha1.PullSecret, v1alpha1.SystemNamespace))
 	}
-	after, report, err := rewrite.Pod(&pod, namespace, h.connectors, h.policy)
+	after, report, err := rewrite.Pod(pod, namespace, h.connectors, h.policy())
 	if err != nil {
 		return refused(err)
 	}
-	return respond(&pod, after, report)
+	return respond(pod, after, report)
+}
+
+// update waits for nothing: a Pod that lists no pull secret is left alone anyway.
+func (h *Handler) update(ctx context.Context, name string, before, pod *corev1.Pod) admission.Response {
+	namespace, ok := h.cluster.Namespace(ctx, name)
+	if !ok {
+		return admission.Errored(http.StatusServiceUnavailable, fmt.Errorf("namespace '%s' is not known yet; try again in a few seconds", name))
+	}
+	after, report, err := rewrite.Update(before, pod, namespace, h.connectors, h.policy())
+	if err != nil {
+		return refused(err)
+	}
+	return respond(pod, after, report)
 }
 
 // await returns the namespace once it has its pull secret.
@@ -108,7 +139,7 @@ func respond(before, after *corev1.Pod, report rewrite.Report) admission.Respons
 	}
 	response := admission.Patched("", patch...)
 	response.Warnings = warnings(report)
-	response.AuditAnnotations = map[string]string{"rewritten": strconv.Itoa(len(report.Changes))}
+	response.AuditAnnotations = audit(report)
 	return response
 }
 

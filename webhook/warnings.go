@@ -2,6 +2,9 @@ package webhook
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"berth.dev/berth/rewrite"
 )
@@ -29,6 +32,22 @@ func warnings(report rewrite.Report) []string {
 		list = append(list, fmt.Sprintf("Berth left %d more images alone", more))
 	}
 	return list
+}
+
+// audit says in the API server's audit log how often each reason was given.
+func audit(report rewrite.Report) map[string]string {
+	counts := map[rewrite.Reason]int{}
+	for _, c := range report.Changes {
+		counts[c.Reason]++
+	}
+	for _, s := range report.Skips {
+		counts[s.Reason]++
+	}
+	parts := make([]string, 0, len(counts))
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s=%d", reason, counts[reason]))
+	}
+	return map[string]string{"report": strings.Join(parts, ",")}
 }
 
 // cut shortens a text to longestWarning bytes, between runes.

@@ -23,21 +23,19 @@ import (
 	"berth.dev/berth/route"
 )
 
-// common are the flags of every process in the cluster.
-type common struct {
-	clusterDomain  string
+// processOptions are the flags of every process in the cluster.
+type processOptions struct {
 	healthAddress  string
 	metricsAddress string
 }
 
-func (c *common) add(flags *pflag.FlagSet) {
-	flags.StringVar(&c.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
-	flags.StringVar(&c.healthAddress, "health-address", ":8081", "address that serves /healthz and /readyz")
-	flags.StringVar(&c.metricsAddress, "metrics-address", ":8080", "address that serves /metrics; '0' for none")
+func (o *processOptions) add(flags *pflag.FlagSet) {
+	flags.StringVar(&o.healthAddress, "health-address", ":8081", "address that serves /healthz and /readyz")
+	flags.StringVar(&o.metricsAddress, "metrics-address", ":8080", "address that serves /metrics; '0' for none")
 }
 
 // manager returns a manager with caches of just the given objects.
-func (c *common) manager(objects map[client.Object]cache.ByObject, change func(*ctrl.Options)) (ctrl.Manager, error) {
+func (o *processOptions) manager(objects map[client.Object]cache.ByObject, change func(*ctrl.Options)) (ctrl.Manager, error) {
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find the API server: %w", err)
@@ -50,7 +48,7 @@ func (c *common) manager(objects map[client.Object]cache.ByObject, change func(*
 	}
 	options := ctrl.Options{
 		Scheme: scheme, Cache: cache.Options{ByObject: objects, DefaultTransform: cache.TransformStripManagedFields()},
-		HealthProbeBindAddress: c.healthAddress, Metrics: metricsserver.Options{BindAddress: c.metricsAddress},
+		HealthProbeBindAddress: o.healthAddress, Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
 	}
 	if change != nil {
 		change(&options)

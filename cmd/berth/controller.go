@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +36,11 @@ const eventBuffer = 1024
 
 // controllerOptions are the flags of `berth controller`.
 type controllerOptions struct {
-	common
-	trusted     []string
-	webhookPort int
+	processOptions
+
+	configuration string
+	printDefaults bool
+	webhookPort   int
 }
 
 func controllerCommand() *cobra.Command {
@@ -50,13 +54,20 @@ func controllerCommand() *cobra.Command {
 		RunE: run(o.run),
 	}
 	o.add(c.Flags())
-	c.Flags().StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace},
-		"namespaces whose Connectors a Pod may be given without naming them")
+	c.Flags().StringVar(&o.configuration, "config", "", "configuration file; without one the defaults hold. It is read again when it changes")
+	c.Flags().BoolVar(&o.printDefaults, "print-defaults", false, "print a configuration file with every field and its default, and end")
 	c.Flags().IntVar(&o.webhookPort, "webhook-port", 9443, "port that serves the webhook over TLS")
 	return c
 }
 
 func (o *controllerOptions) run(ctx context.Context) error {
+	if o.printDefaults {
+		return printDefaults(os.Stdout)
+	}
+	settings, err := newConfiguration(o.configuration)
+	if err != nil {
+		return err
+	}
 	minter := certs.NewMinter(webhookSubjects, time.Now)
 	mgr, err := o.manager(controllerCaches(), func(m *ctrl.Options) {
 		m.LeaderElection, m.LeaderElectionID, m.LeaderElectionNamespace = true, "berth-controller", v1alpha1.SystemNamespace
@@ -84,11 +95,10 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.control(ctx, mgr, catalogue, changed); err != nil {
+	if err := errors.Join(mgr.Add(settings), control(ctx, mgr, settings.now().ClusterDomain, catalogue, changed)); err != nil {
 		return err
 	}
-	policy := rewrite.Policy{ClusterDomain: o.clusterDomain, Trusted: o.trusted}
-	mgr.GetWebhookServer().Register(webhook.Path, &admission.Webhook{Handler: webhook.New(view{mgr.GetClient()}, catalogue, policy)})
+	mgr.GetWebhookServer().Register(webhook.Path, &admission.Webhook{Handler: webhook.New(view{mgr.GetClient()}, catalogue, settings.now)})
 	if err := ready(mgr, map[string]func() bool{"connectors": connectors, "secrets": secrets, "certificate": minter.Ready}); err != nil {
 		return err
 	}
@@ -118,7 +128,7 @@ func controllerCaches() map[client.Object]cache.ByObject {
 }
 
 // control registers what the leader does.
-func (o *controllerOptions) control(ctx context.Context, mgr ctrl.Manager, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector]) error {
+func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector]) error {
 	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return err
@@ -132,8 +142,8 @@ func (o *controllerOptions) control(ctx context.Context, mgr ctrl.Manager, catal
 		Every: tokenKeyLife, Keep: controller.PullTokenLife + token.PublishTime,
 	}, Now: time.Now}
 	for _, r := range []interface{ Setup(ctrl.Manager) error }{
-		&controller.Connectors{Client: writer, Secrets: follower, Changed: secretsChanged, Dial: dialer().DialContext, ClusterDomain: o.clusterDomain, Now: time.Now},
-		&controller.PullSecrets{Client: writer, Connectors: catalogue, Changed: changed, Keys: keys.Keys, ClusterDomain: o.clusterDomain, Now: time.Now},
+		&controller.Connectors{Client: writer, Secrets: follower, Changed: secretsChanged, Dial: dialer().DialContext, ClusterDomain: clusterDomain, Now: time.Now},
+		&controller.PullSecrets{Client: writer, Connectors: catalogue, Changed: changed, Keys: keys.Keys, ClusterDomain: clusterDomain, Now: time.Now},
 	} {
 		if err := r.Setup(mgr); err != nil {
 			return err
@@ -142,7 +152,7 @@ func (o *controllerOptions) control(ctx context.Context, mgr ctrl.Manager, catal
 	if err := mgr.Add(keys); err != nil {
 		return err
 	}
-	return addAuthorities(mgr, o.clusterDomain)
+	return addAuthorities(mgr, clusterDomain)
 }
 
 // tokenKeyLife is the age at which the key that signs berth tokens gets a successor.

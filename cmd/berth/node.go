@@ -14,8 +14,10 @@ import (
 
 // nodeOptions are the flags of `berth node`.
 type nodeOptions struct {
-	common
-	hostsDir string
+	processOptions
+
+	clusterDomain string
+	hostsDir      string
 }
 
 func nodeCommand() *cobra.Command {
@@ -29,6 +31,7 @@ func nodeCommand() *cobra.Command {
 		RunE: run(o.run),
 	}
 	o.add(c.Flags())
+	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
 	c.Flags().StringVar(&o.hostsDir, "hosts-dir", "/etc/containerd/certs.d", "containerd's `config_path`, a folder of this node")
 	return c
 }

@@ -44,7 +44,9 @@ const (
 
 // proxyOptions are the flags of `berth proxy`.
 type proxyOptions struct {
-	common
+	processOptions
+
+	clusterDomain   string
 	registryAddress string
 	drain           time.Duration
 	leave           time.Duration
@@ -62,6 +64,7 @@ func proxyCommand() *cobra.Command {
 		RunE: run(o.run),
 	}
 	o.add(c.Flags())
+	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
 	c.Flags().StringVar(&o.registryAddress, "registry-address", ":8443", "address that serves registries over TLS")
 	c.Flags().DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
 	c.Flags().DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")

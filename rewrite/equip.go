@@ -1,0 +1,121 @@
+package rewrite
+
+import (
+	"strconv"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"berth.dev/berth/api/v1alpha1"
+)
+
+// The files of the CSI volume that containers are told of.
+const (
+	// BundleFile holds public authorities and the Connectors'.
+	BundleFile = "ca-bundle.crt"
+	// TrustStoreFile is the same for Java (PKCS #12).
+	TrustStoreFile = "truststore.p12"
+)
+
+const (
+	volumeName = "berth"
+
+	attributeConnectors     = "connectors"
+	attributeConfigurations = "configurations"
+)
+
+// equip gives the containers what they are to have beside images: the files of
+// the CSI volume where they asked for some or get the proxy, and the proxy.
+func equip(pod *corev1.Pod, s settings, policy *Policy, report *Report) {
+	report.Skips = append(report.Skips, s.invalid...)
+	proxy := s.proxy && policy.Proxy.Address != ""
+	files := policy.Files.Enabled && (proxy || len(s.configurations) > 0)
+	var volume string
+	if files {
+		volume = addVolume(&pod.Spec, s)
+	}
+	for _, list := range []struct {
+		name       string
+		containers []corev1.Container
+	}{{"initContainers", pod.Spec.InitContainers}, {"containers", pod.Spec.Containers}} {
+		for i := range list.containers {
+			c := &list.containers[i]
+			path := "spec." + list.name + "{" + c.Name + "}"
+			if files && mount(c, volume, policy.Files.MountPath) {
+				report.Changes = append(report.Changes, Change{Field: path + ".volumeMounts", Reason: ReasonFilesAdded, To: policy.Files.MountPath})
+			}
+			if proxy {
+				addProxy(c, path, s, policy, report)
+			}
+			if files && proxy {
+				trust(c, &policy.Files)
+			}
+		}
+	}
+}
+
+// addVolume sees to it that the Pod has the CSI volume, and returns its name.
+func addVolume(spec *corev1.PodSpec, s settings) string {
+	taken := map[string]bool{}
+	for _, v := range spec.Volumes {
+		if v.CSI != nil && v.CSI.Driver == v1alpha1.CSIDriver {
+			return v.Name
+		}
+		taken[v.Name] = true
+	}
+	name := volumeName
+	for i := 2; taken[name]; i++ {
+		name = volumeName + "-" + strconv.Itoa(i)
+	}
+	readOnly := true
+	attributes := map[string]string{}
+	if s.named {
+		attributes[attributeConnectors] = s.connectors
+	}
+	if len(s.configurations) > 0 {
+		attributes[attributeConfigurations] = strings.Join(s.configurations, ",")
+	}
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		CSI: &corev1.CSIVolumeSource{Driver: v1alpha1.CSIDriver, ReadOnly: &readOnly, VolumeAttributes: attributes},
+	}})
+	return name
+}
+
+// mount mounts the volume, unless the container has it or something else there.
+func mount(c *corev1.Container, volume, path string) bool {
+	for _, m := range c.VolumeMounts {
+		if m.Name == volume || m.MountPath == path {
+			return false
+		}
+	}
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volume, ReadOnly: true, MountPath: path})
+	return true
+}
+
+// trust names the bundle in every variable that clients look at and that is not set.
+func trust(c *corev1.Container, files *v1alpha1.FilesConfiguration) {
+	for _, name := range files.CAVariables {
+		setDefault(c, name, files.MountPath+"/"+BundleFile)
+	}
+	if files.JavaTrustStore {
+		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+files.MountPath+"/"+TrustStoreFile+
+			" -Djavax.net.ssl.trustStoreType=PKCS12")
+	}
+}
+
+// setDefault appends a variable that is not set.
+func setDefault(c *corev1.Container, name, value string) {
+	if lookup(c, name) == nil {
+		c.Env = append(c.Env, corev1.EnvVar{Name: name, Value: value})
+	}
+}
+
+// lookup returns the entry that counts for a variable: the last of its name.
+func lookup(c *corev1.Container, name string) *corev1.EnvVar {
+	for i := len(c.Env) - 1; i >= 0; i-- {
+		if c.Env[i].Name == name {
+			return &c.Env[i]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,78 @@
+package rewrite
+
+import (
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"berth.dev/berth/api/v1alpha1"
+)
+
+// settings are what a Pod's annotations, or else its Namespace's, ask for.
+type settings struct {
+	// connectors is the list as it was written; named says whether there is one.
+	connectors string
+	named      bool
+	// keep leaves every image as it is.
+	keep bool
+	// proxy gives the containers the forward proxy.
+	proxy bool
+	// configurations to mount, sorted; none: not asked for.
+	configurations []string
+	// invalid are annotations whose values are not known.
+	invalid []Skip
+}
+
+func newSettings(pod *corev1.Pod, namespace Namespace, policy *Policy) settings {
+	var s settings
+	s.connectors, s.named = annotation(pod, namespace, v1alpha1.AnnotationConnector)
+	s.keep = s.choice(pod, namespace, v1alpha1.AnnotationImages, v1alpha1.ImagesRewrite, v1alpha1.ImagesKeep) == v1alpha1.ImagesKeep
+	switch s.choice(pod, namespace, v1alpha1.AnnotationProxy, v1alpha1.ProxyPipelines, v1alpha1.ProxyAlways, v1alpha1.ProxyNever) {
+	case v1alpha1.ProxyAlways:
+		s.proxy = true
+	case v1alpha1.ProxyPipelines:
+		s.proxy = ofPipeline(pod, policy)
+	}
+	list, _ := annotation(pod, namespace, v1alpha1.AnnotationConfigurations)
+	for name := range strings.SplitSeq(list, ",") {
+		if name = strings.TrimSpace(name); name != "" {
+			s.configurations = append(s.configurations, name)
+		}
+	}
+	slices.Sort(s.configurations)
+	s.configurations = slices.Compact(s.configurations)
+	return s
+}
+
+// choice returns the annotation's value if it is one of those known, and else
+// the first of them, which is the default.
+func (s *settings) choice(pod *corev1.Pod, namespace Namespace, key string, known ...string) string {
+	value, ok := annotation(pod, namespace, key)
+	if !ok {
+		return known[0]
+	}
+	if slices.Contains(known, value) {
+		return value
+	}
+	s.invalid = append(s.invalid, Skip{
+		Field: "metadata.annotations[" + key + "]", Reason: ReasonAnnotationInvalid,
+		Detail: "'" + value + "' must be '" + strings.Join(known, "' or '") + "'; '" + known[0] + "' is assumed",
+	})
+	return known[0]
+}
+
+// annotation returns the Pod's, or else its Namespace's.
+func annotation(pod *corev1.Pod, namespace Namespace, key string) (string, bool) {
+	if value, ok := pod.Annotations[key]; ok {
+		return value, true
+	}
+	value, ok := namespace.Annotations[key]
+	return value, ok
+}
+
+func ofPipeline(pod *corev1.Pod, policy *Policy) bool {
+	return slices.ContainsFunc(policy.Pipelines, func(p v1alpha1.Pipeline) bool {
+		return len(p.Labels) > 0 && carries(pod.Labels, p.Labels)
+	})
+}
