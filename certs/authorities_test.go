@@ -80,7 +80,7 @@ func TestAuthoritiesRotate(t *testing.T) {
 	for name, away := range map[string]time.Duration{"controller there": time.Minute, "controller away": 90 * 24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a law must fail the same way twice
+			random := rand.New(rand.NewPCG(1, 2))
 			s := &simulation{now: start()}
 			generations := 0
 			for end := start().AddDate(4, 0, 0); s.now.Before(end); generations++ {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/dump"
+	"k8s.io/utils/dump"
 
 	"berth.dev/berth/certs"
 )
@@ -181,7 +182,7 @@ func TestAuthoritiesShowNoKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	shown := []string{
-		fmt.Sprintf("%x", raw[:8]), fmt.Sprintf("%X", raw[:8]), fmt.Sprintf("% x", raw[:8]), strings.Trim(fmt.Sprint(raw[:8]), "[]"),
+		hex.EncodeToString(raw[:8]), fmt.Sprintf("%X", raw[:8]), fmt.Sprintf("% x", raw[:8]), strings.Trim(fmt.Sprintf("%d", raw[:8]), "[]"),
 		base64.StdEncoding.EncodeToString(raw)[:10], key.D.String()[:16], fmt.Sprint(key.D.Bits()[0]), //nolint:staticcheck // the field that must not be seen
 	}
 	for name, value := range map[string]any{
@@ -192,7 +193,7 @@ func TestAuthoritiesShowNoKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		printed := []string{string(encoded), dump.Pretty(value)}
-		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d") {
+		for verb := range strings.FieldsSeq("%v %+v %#v %s %q %x %X %d") {
 			printed = append(printed, fmt.Sprintf(verb, value))
 		}
 		for _, text := range printed {

@@ -8,10 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"path"
+	"strconv"
 	"strings"
-
-	"github.com/google/renameio/v2"
 
 	"berth.dev/berth/route"
 )
@@ -21,6 +20,9 @@ const (
 	caFile    = "ca.crt"
 	// mark is the first line of every hosts.toml of ours: what does not begin so is somebody else's.
 	mark = "# Written by Berth. Changes are overwritten; it goes with its Connector.\n"
+
+	// fresh, after a file's name, is where it is written before it takes its place.
+	fresh = ".new"
 
 	dirMode  = 0o755
 	fileMode = 0o644
@@ -44,7 +46,7 @@ func (p Proxy) hosts() []byte {
 	var b strings.Builder
 	b.WriteString(mark)
 	for i, address := range p.Addresses {
-		url := "https://" + net.JoinHostPort(address.String(), fmt.Sprint(p.Port))
+		url := "https://" + net.JoinHostPort(address.String(), strconv.FormatUint(uint64(p.Port), 10))
 		if i == 0 {
 			fmt.Fprintf(&b, "server = %q\n", url)
 		}
@@ -54,9 +56,13 @@ func (p Proxy) hosts() []byte {
 }
 
 // HostsDir is the `config_path` of a container runtime. Make it by NewHostsDir;
-// not safe for concurrent use.
+// not safe for concurrent use. It never follows a link out of that folder.
+//
+// A reader finds each file whole, old or new. Files are not forced to the disk,
+// which would take a start as long as the disk is slow: what a power cut leaves
+// empty is written anew at the next start.
 type HostsDir struct {
-	path          string
+	root          *os.Root
 	clusterDomain string
 	written       map[string]files // by host
 }
@@ -66,13 +72,17 @@ type files struct {
 	hosts, ca []byte
 }
 
-// NewHostsDir returns the folder at the path, with what Berth wrote there before.
-func NewHostsDir(path, clusterDomain string) (*HostsDir, error) {
-	d := &HostsDir{path: path, clusterDomain: clusterDomain, written: map[string]files{}}
-	entries, err := os.ReadDir(path)
+// NewHostsDir returns the folder of that name, with what Berth wrote there before.
+func NewHostsDir(name, clusterDomain string) (*HostsDir, error) {
+	root, err := os.OpenRoot(name)
 	if err != nil {
-		return nil, fmt.Errorf("read the runtime's `config_path`: %w", err)
+		return nil, fmt.Errorf("open the runtime's `config_path`: %w", err)
 	}
+	entries, err := fs.ReadDir(root.FS(), ".")
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read the runtime's `config_path`: %w", err), root.Close())
+	}
+	d := &HostsDir{root: root, clusterDomain: clusterDomain, written: map[string]files{}}
 	for _, entry := range entries {
 		if _, err := route.ParseHost(entry.Name(), clusterDomain); err != nil || !entry.IsDir() {
 			continue
@@ -84,13 +94,14 @@ func NewHostsDir(path, clusterDomain string) (*HostsDir, error) {
 	return d, nil
 }
 
-// read returns what stands in a host's folder, and whether Berth wrote it.
+// read returns what stands in a host's folder, and whether Berth wrote it: an
+// empty hosts.toml is no use to anybody, and is what a power cut leaves of ours.
 func (d *HostsDir) read(host string) (files, bool) {
-	hosts, err := os.ReadFile(filepath.Join(d.path, host, hostsFile))
-	if err != nil || !bytes.HasPrefix(hosts, []byte(mark)) {
+	hosts, err := d.root.ReadFile(path.Join(host, hostsFile))
+	if err != nil || len(hosts) > 0 && !bytes.HasPrefix(hosts, []byte(mark)) {
 		return files{}, false
 	}
-	ca, err := os.ReadFile(filepath.Join(d.path, host, caFile))
+	ca, err := d.root.ReadFile(path.Join(host, caFile))
 	if err != nil {
 		ca = nil // written anew
 	}
@@ -121,8 +132,11 @@ func (d *HostsDir) Sync(connectors []route.Connector, proxy Proxy) (wrote, remov
 		if wanted[host] {
 			continue
 		}
-		errs = append(errs, d.remove(host))
-		removed++
+		if err := d.remove(host); err != nil {
+			errs = append(errs, err)
+		} else {
+			removed++
+		}
 	}
 	return wrote, removed, errors.Join(errs...)
 }
@@ -133,9 +147,8 @@ func (d *HostsDir) write(host string, want files) (changed bool, err error) {
 	if known && bytes.Equal(have.hosts, want.hosts) && bytes.Equal(have.ca, want.ca) {
 		return false, nil
 	}
-	dir := filepath.Join(d.path, host)
 	if !known {
-		if err := d.claim(dir); err != nil {
+		if err := d.claim(host); err != nil {
 			return false, err
 		}
 	}
@@ -144,7 +157,7 @@ func (d *HostsDir) write(host string, want files) (changed bool, err error) {
 		name    string
 		content []byte
 	}{{caFile, want.ca}, {hostsFile, want.hosts}} {
-		if err := renameio.WriteFile(filepath.Join(dir, file.name), file.content, fileMode, renameio.WithTempDir(dir)); err != nil {
+		if err := d.replace(path.Join(host, file.name), file.content); err != nil {
 			return false, fmt.Errorf("write '%s' of '%s': %w", file.name, host, err)
 		}
 	}
@@ -152,33 +165,45 @@ func (d *HostsDir) write(host string, want files) (changed bool, err error) {
 	return true, nil
 }
 
+func (d *HostsDir) replace(name string, content []byte) error {
+	if err := d.root.WriteFile(name+fresh, content, fileMode); err != nil {
+		return err
+	}
+	return d.root.Rename(name+fresh, name)
+}
+
 // claim makes a host's folder, or fails where somebody else's files or a link stand there.
-func (d *HostsDir) claim(dir string) error {
-	err := os.Mkdir(dir, dirMode)
+func (d *HostsDir) claim(host string) error {
+	err := d.root.Mkdir(host, dirMode)
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	entry, err := os.Lstat(dir)
+	entry, err := d.root.Lstat(host)
 	if err != nil {
-		return fmt.Errorf("look at '%s': %w", filepath.Base(dir), err)
+		return fmt.Errorf("look at '%s': %w", host, err)
 	}
-	hosts := filepath.Join(dir, hostsFile)
-	if _, err := os.Lstat(hosts); !entry.IsDir() || !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("'%s' was not written by Berth and is left alone; remove it, so that pulls through the Connector work on this node", hosts)
+	foreign := path.Join(host, hostsFile)
+	if !entry.IsDir() {
+		foreign = host
+	} else if _, err := d.root.Lstat(foreign); errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("'%s' was not written by Berth and is left alone; remove it, so that pulls through the Connector work on this node",
+		path.Join(d.root.Name(), foreign))
 }
 
+// remove takes away what Berth wrote for a host. Where somebody else has put
+// files beside, they stay, and are an error, once.
 func (d *HostsDir) remove(host string) error {
-	dir := filepath.Join(d.path, host)
-	for _, file := range []string{hostsFile, caFile} {
-		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, file := range []string{hostsFile, caFile, hostsFile + fresh, caFile + fresh} {
+		if err := d.root.Remove(path.Join(host, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove '%s' of '%s': %w", file, host, err)
 		}
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the folder of '%s', which holds files of somebody else: %w", host, err)
-	}
 	delete(d.written, host)
+	if err := d.root.Remove(host); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove '%s', whose Connector is gone; what somebody else put there is left alone, remove it: %w",
+			path.Join(d.root.Name(), host), err)
+	}
 	return nil
 }

@@ -80,7 +80,7 @@ func TestParseName(t *testing.T) {
 		"/harbor":          {},
 		"demo/":            {},
 		"a/b/c":            {},
-		" demo/harbor":     {},
+		" demo/harbor":     {}, //nolint:gocritic // the space is what is wrong with it
 		"demo/harbor,more": {},
 	} {
 		got, err := route.ParseName(in, "own")

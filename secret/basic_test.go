@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"k8s.io/apimachinery/pkg/util/dump"
+	"k8s.io/utils/dump"
 
 	"berth.dev/berth/secret"
 )
@@ -26,7 +26,7 @@ func TestBasicIsNeverPrinted(t *testing.T) {
 		"value": b, "pointer": &b, "slice": []secret.Basic{b}, "map": map[string]any{"b": b}, "field": struct{ B secret.Basic }{b}, "field pointer": struct{ B *secret.Basic }{&b},
 		"unexported": struct{ b secret.Basic }{b}, "unexported pointer": &struct{ b *secret.Basic }{&b}, "unexported any": struct{ b any }{b},
 	} {
-		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %o %b %c %U %e %g %t %p") {
+		for verb := range strings.FieldsSeq("%v %+v %#v %s %q %x %X %d %o %b %c %U %e %g %t %p") {
 			printed[name+" "+verb] = fmt.Sprintf(verb, value)
 		}
 		asJSON, err := json.Marshal(value)
@@ -41,7 +41,7 @@ func TestBasicIsNeverPrinted(t *testing.T) {
 	}
 	for how, text := range printed {
 		for _, plain := range []string{user, password} {
-			bytes := strings.Trim(fmt.Sprint([]byte(plain)), "[]")
+			bytes := strings.Trim(fmt.Sprintf("%d", []byte(plain)), "[]")
 			for _, form := range []string{plain, bytes, fmt.Sprintf("%x", plain), fmt.Sprintf("%X", plain), base64.StdEncoding.EncodeToString([]byte(plain))} {
 				if strings.Contains(text, form) {
 					t.Errorf("%s shows the credential: %s", how, text)

@@ -54,7 +54,7 @@ func inCluster(t *testing.T, test func(*testing.T, *cluster), secrets ...runtime
 }
 
 func (c *cluster) list(action clienttesting.Action) (bool, runtime.Object, error) {
-	name, _ := action.(clienttesting.ListAction).GetListRestrictions().Fields.RequiresExactMatch("metadata.name") //nolint:forcetypeassert // the reactor is for lists
+	name, _ := action.(clienttesting.ListAction).GetListRestrictions().Fields.RequiresExactMatch("metadata.name")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refusal != nil {
@@ -69,7 +69,7 @@ func (c *cluster) list(action clienttesting.Action) (bool, runtime.Object, error
 }
 
 func (c *cluster) watch(action clienttesting.Action) (bool, watch.Interface, error) {
-	name, _ := action.(clienttesting.WatchAction).GetWatchRestrictions().Fields.RequiresExactMatch("metadata.name") //nolint:forcetypeassert // the reactor is for watches
+	name, _ := action.(clienttesting.WatchAction).GetWatchRestrictions().Fields.RequiresExactMatch("metadata.name")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.refusal != nil {

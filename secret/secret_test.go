@@ -1,8 +1,8 @@
 package secret_test
 
 import (
-	"bytes"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,7 +67,7 @@ func TestReadBasic(t *testing.T) {
 			if err == nil && !got.Equal(secret.NewBasic(user, password)) || err != nil && !got.IsZero() {
 				t.Error("the credential is another")
 			}
-			if err != nil && bytes.Contains([]byte(err.Error()), []byte(password)) {
+			if err != nil && strings.Contains(err.Error(), password) {
 				t.Errorf("the error holds the password: %v", err)
 			}
 		})

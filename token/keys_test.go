@@ -14,7 +14,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/apimachinery/pkg/util/dump"
+	"k8s.io/utils/dump"
 
 	"berth.dev/berth/token"
 )
@@ -140,7 +140,7 @@ func TestKeysRotate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a law must fail the same way twice
+			random := rand.New(rand.NewPCG(1, 2))
 			s := &simulation{rotation: tc.rotation, now: start(), published: map[string]time.Time{}, longest: map[string]string{}}
 			end := start().Add(5 * max(tc.rotation.Every, tc.rotation.Keep))
 			for s.now.Before(end) {
@@ -218,7 +218,7 @@ func TestKeysShowNoPrivateKey(t *testing.T) {
 		"value": keys, "pointer": &keys, "slice": []token.Keys{keys}, "map": map[string]any{"k": keys},
 		"field": struct{ Keys token.Keys }{keys}, "unexported field": struct{ keys token.Keys }{keys}, "unexported pointer": &struct{ keys *token.Keys }{&keys},
 	} {
-		for _, verb := range strings.Fields("%v %+v %#v %s %q %x %X %d %o %b %c %U %e %t %p") {
+		for verb := range strings.FieldsSeq("%v %+v %#v %s %q %x %X %d %o %b %c %U %e %t %p") {
 			printed[name+" "+verb] = fmt.Sprintf(verb, value)
 		}
 		encoded, err := json.Marshal(value)
@@ -231,7 +231,7 @@ func TestKeysShowNoPrivateKey(t *testing.T) {
 		printed[name+" JSON"], printed[name+" log"], printed[name+" reflection"] = string(encoded), logged.String(), dump.Pretty(value)
 	}
 	shown := []string{string(secret), base64.RawURLEncoding.EncodeToString(secret)[:10], base64.StdEncoding.EncodeToString(secret)[:10]}
-	for _, verb := range strings.Fields("%v %#v %q %x %X %d %o %b %c %U") {
+	for verb := range strings.FieldsSeq("%v %#v %q %x %X %d %o %b %c %U") {
 		list := strings.TrimPrefix(fmt.Sprintf(verb, secret), "[]byte")
 		shown = append(shown, strings.Trim(list, "[]{}\""))
 	}

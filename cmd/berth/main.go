@@ -17,7 +17,7 @@ import (
 )
 
 // version is set when a release is linked.
-var version = "dev" //nolint:gochecknoglobals // the linker sets it
+var version = "dev"
 
 func main() {
 	ctx := ctrl.SetupSignalHandler()

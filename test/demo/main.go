@@ -61,23 +61,23 @@ func run(ctx context.Context) error {
 			return err
 		}
 	}
-	d.title("What was seen, in %.0f s", time.Since(d.start).Seconds())
+	d.titlef("What was seen, in %.0f s", time.Since(d.start).Seconds())
 	for _, s := range d.seen {
-		d.say("✓ %s", s)
+		d.sayf("✓ %s", s)
 	}
 	return nil
 }
 
-func (d *demo) title(format string, args ...any) {
+func (d *demo) titlef(format string, args ...any) {
 	fmt.Printf("\n── %s\n", fmt.Sprintf(format, args...))
 }
 
-func (d *demo) say(format string, args ...any) {
+func (d *demo) sayf(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	fmt.Println("   " + strings.ReplaceAll(text, "\n", "\n   "))
 }
 
-// noted says something now, and again at the end.
-func (d *demo) noted(format string, args ...any) {
+// notedf says something now, and again at the end.
+func (d *demo) notedf(format string, args ...any) {
 	d.seen = append(d.seen, fmt.Sprintf(format, args...))
 }

@@ -18,11 +18,11 @@ import (
 
 // prepare does what the owner of the registry's credential does, once.
 func (d *demo) prepare(ctx context.Context) error {
-	d.title("A private registry, %s, and one Connector for it", d.credential.Address)
+	d.titlef("A private registry, %s, and one Connector for it", d.credential.Address)
 	if _, err := d.Harbor(ctx, "push", "test/abc:v1", "--size", "8MiB"); err != nil {
 		return err
 	}
-	d.say("%s was pushed to it; it lets nobody pull without a password.", image)
+	d.sayf("%s was pushed to it; it lets nobody pull without a password.", image)
 	connector := lab.Connector{Namespace: v1alpha1.SystemNamespace, Name: "harbor", Access: `
   access:
   - namespaces: {from: Selector, selector: {matchLabels: {team: shop}}}
@@ -31,17 +31,17 @@ func (d *demo) prepare(ctx context.Context) error {
 	if err := d.Connect(ctx, connector); err != nil {
 		return err
 	}
-	d.say("Connector 'berth-system/harbor' is Ready: namespaces labelled team=shop may pull test/**.\nIts Secret holds the password, and nothing else does.")
+	d.sayf("Connector 'berth-system/harbor' is Ready: namespaces labelled team=shop may pull test/**.\nIts Secret holds the password, and nothing else does.")
 	return nil
 }
 
 // withoutLabel: the registry refuses.
 func (d *demo) withoutLabel(ctx context.Context) error {
-	d.title("(a) The Deployment, in a namespace without the label")
+	d.titlef("(a) The Deployment, in a namespace without the label")
 	if _, err := d.Namespace(ctx, shop, "team", shop); err != nil {
 		return err
 	}
-	d.say("%s", strings.TrimSpace(deployment))
+	d.sayf("%s", strings.TrimSpace(deployment))
 	if err := d.Apply(ctx, shop, deployment); err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (d *demo) withoutLabel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\nkubelet says: %s", event.Message)
+	d.sayf("\nkubelet says: %s", event.Message)
 	if _, err := d.EventLike(ctx, shop, "Failed", "ErrImagePull", patience); err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func (d *demo) withoutLabel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("\nThe registry's log: %s", answer)
-	d.noted("Without the label the Deployment fails: ErrImagePull, 401 from the registry.")
+	d.sayf("\nThe registry's log: %s", answer)
+	d.notedf("Without the label the Deployment fails: ErrImagePull, 401 from the registry.")
 	return nil
 }
 
@@ -78,11 +78,11 @@ func (d *demo) lastAnswer(path string) (string, error) {
 
 // withLabel: the same Deployment runs.
 func (d *demo) withLabel(ctx context.Context) error {
-	d.title("(b) The label, and the same Deployment once more")
+	d.titlef("(b) The label, and the same Deployment once more")
 	if err := d.relabel(ctx); err != nil {
 		return err
 	}
-	d.say("kubectl label namespace %s %s=%s", shop, v1alpha1.LabelInject, v1alpha1.InjectEnabled)
+	d.sayf("kubectl label namespace %s %s=%s", shop, v1alpha1.LabelInject, v1alpha1.InjectEnabled)
 	start := time.Now()
 	if err := d.Apply(ctx, shop, deployment); err != nil {
 		return err
@@ -96,15 +96,15 @@ func (d *demo) withLabel(ctx context.Context) error {
 		return err
 	}
 	admitted := pods[0].Spec.Containers[0].Image
-	d.say("image as written:  %s\nimage as admitted: %s", image, admitted)
+	d.sayf("image as written:  %s\nimage as admitted: %s", image, admitted)
 	if !strings.Contains(admitted, "/namespaces/berth-system/connectors/harbor/test/abc:v1") {
 		return fmt.Errorf("the Pod was admitted with image '%s'", admitted)
 	}
 	if err := d.events(ctx, shop, pods[0].Name); err != nil {
 		return err
 	}
-	d.say("from create to Available: %.1f s", took.Seconds())
-	d.noted("With the label the same, unmodified Deployment is Available after %.1f s. Its Pod holds a berth token, which the registry would not take.", took.Seconds())
+	d.sayf("from create to Available: %.1f s", took.Seconds())
+	d.notedf("With the label the same, unmodified Deployment is Available after %.1f s. Its Pod holds a berth token, which the registry would not take.", took.Seconds())
 	return nil
 }
 
@@ -127,19 +127,19 @@ func (d *demo) events(ctx context.Context, namespace, pod string) error {
 		return err
 	}
 	slices.SortFunc(events, func(a, b corev1.Event) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
-	d.say("\nits events:")
+	d.sayf("\nits events:")
 	for _, e := range events {
 		if e.InvolvedObject.Name == pod {
-			d.say("  %-10s %s", e.Reason, e.Message)
+			d.sayf("  %-10s %s", e.Reason, e.Message)
 		}
 	}
-	d.say("")
+	d.sayf("")
 	return nil
 }
 
 // nowhere looks for the password wherever it may not be.
 func (d *demo) nowhere(ctx context.Context) error {
-	d.title("(c) Where is the registry's password?")
+	d.titlef("(c) Where is the registry's password?")
 	search := d.NewSearch(d.credential)
 	home := client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: "harbor-credentials"}
 	var secret corev1.Secret
@@ -164,14 +164,14 @@ func (d *demo) nowhere(ctx context.Context) error {
 	n := search.Looked
 	summary := fmt.Sprintf("%d Secrets, %d Pods, %d ConfigMaps, %d Events, %d logs of Berth and %d files of the node (%.0f MB in all)",
 		n["Secret"], n["Pod"], n["ConfigMap"], n["Event"], n["log"], n["file"], float64(search.Bytes)/1e6)
-	d.say("Looked through every Secret but the Connector's, every Pod, ConfigMap and Event, the logs of Berth, and the node's files:\n%s.\nIt is nowhere.", summary)
-	d.noted("The password is in the Connector's Secret and nowhere else: not in %s.", summary)
+	d.sayf("Looked through every Secret but the Connector's, every Pod, ConfigMap and Event, the logs of Berth, and the node's files:\n%s.\nIt is nowhere.", summary)
+	d.notedf("The password is in the Connector's Secret and nowhere else: not in %s.", summary)
 	return nil
 }
 
 // refused: a namespace that the Connector does not list.
 func (d *demo) refused(ctx context.Context) error {
-	d.title("(d) A namespace without access")
+	d.titlef("(d) A namespace without access")
 	if _, err := d.Namespace(ctx, stranger, v1alpha1.LabelInject, v1alpha1.InjectEnabled); err != nil {
 		return err
 	}
@@ -183,15 +183,15 @@ func (d *demo) refused(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("A Pod there that asks for the Connector is refused at admission:\n%s", event.Message)
+	d.sayf("A Pod there that asks for the Connector is refused at admission:\n%s", event.Message)
 	status, body, err := d.AskProxy(ctx, stranger, http.MethodGet, "/v2/namespaces/berth-system/connectors/harbor/test/abc/manifests/v1")
 	if err != nil {
 		return err
 	}
-	d.say("\nIts token, shown to the proxy: %d\n%s", status, strings.TrimSpace(body))
+	d.sayf("\nIts token, shown to the proxy: %d\n%s", status, strings.TrimSpace(body))
 	if status != http.StatusForbidden || !strings.Contains(body, "DENIED") {
 		return fmt.Errorf("the proxy answers %d: %s", status, body)
 	}
-	d.noted("A namespace that the Connector does not list is refused, at admission and at the proxy, and told why.")
+	d.notedf("A namespace that the Connector does not list is refused, at admission and at the proxy, and told why.")
 	return nil
 }

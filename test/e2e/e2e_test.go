@@ -29,7 +29,7 @@ const patience = 90 * time.Second
 type world struct {
 	*lab.Lab
 	*testing.T
-	ctx context.Context //nolint:containedctx // of the test
+	ctx context.Context
 }
 
 func enter(t *testing.T) world {

@@ -180,7 +180,10 @@ func (l *Lab) EventLike(ctx context.Context, namespace, reason, text string, lim
 
 // Credential is the upstream's.
 type Credential struct {
-	Username, Password, Address, CAFile string
+	Username string `json:"username"`
+	Password string `json:"password"`
+	Address  string `json:"address"`
+	CAFile   string `json:"caFile"`
 }
 
 // Credential returns what signs in to the upstream now.
@@ -200,7 +203,7 @@ func (l *Lab) HarborLog() (string, error) {
 
 // Harbor runs `cluster harbor` with the arguments, and returns what it printed.
 func (l *Lab) Harbor(ctx context.Context, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, l.program, append([]string{"--state", l.state, "harbor"}, args...)...) //nolint:gosec // the program that started us
+	c := exec.CommandContext(ctx, l.program, append([]string{"--state", l.state, "harbor"}, args...)...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {

@@ -30,7 +30,9 @@ func (l *Lab) Token(ctx context.Context, namespace string) (token string, err er
 			return false, err
 		}
 		var config struct {
-			Auths map[string]struct{ Password string }
+			Auths map[string]struct {
+				Password string `json:"password"`
+			} `json:"auths"`
 		}
 		if err := json.Unmarshal(s.Data[corev1.DockerConfigJsonKey], &config); err != nil {
 			return false, err
