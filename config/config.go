@@ -50,11 +50,15 @@ func Default() v1alpha1.Configuration {
 func safeOwners() []v1alpha1.OwnerKind {
 	return []v1alpha1.OwnerKind{
 		{Kind: "ReplicationController"},
-		{Group: "apps", Kind: "ReplicaSet"}, {Group: "apps", Kind: "StatefulSet"}, {Group: "apps", Kind: "DaemonSet"},
+		{Group: "apps", Kind: "ReplicaSet"},
+		{Group: "apps", Kind: "StatefulSet"},
+		{Group: "apps", Kind: "DaemonSet"},
 		{Group: "batch", Kind: "Job"},
-		{Group: "tekton.dev", Kind: "TaskRun"}, {Group: "tekton.dev", Kind: "PipelineRun"},
+		{Group: "tekton.dev", Kind: "TaskRun"},
+		{Group: "tekton.dev", Kind: "PipelineRun"},
 		{Group: "argoproj.io", Kind: "Workflow"},
-		{Group: "actions.github.com", Kind: "EphemeralRunner"}, {Group: "actions.summerwind.dev", Kind: "Runner"},
+		{Group: "actions.github.com", Kind: "EphemeralRunner"},
+		{Group: "actions.summerwind.dev", Kind: "Runner"},
 	}
 }
 
@@ -134,46 +138,62 @@ func Print(c v1alpha1.Configuration) ([]byte, error) {
 	return yaml.Marshal(c)
 }
 
+// problems are what is wrong with a configuration.
+type problems []error
+
+func (p *problems) addf(field, format string, args ...any) {
+	*p = append(*p, fmt.Errorf("`%s`: %s", field, fmt.Sprintf(format, args...)))
+}
+
 func validate(c *v1alpha1.Configuration) error {
-	var errs []error
-	wrong := func(field, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("`%s`: %s", field, fmt.Sprintf(format, args...)))
+	var wrong problems
+	wrong.names(c)
+	wrong.tables(c)
+	wrong.proxy(&c.Proxy)
+	if m := c.Files.MountPath; !path.IsAbs(m) || path.Clean(m) != m || strings.Contains(m, ":") {
+		wrong.addf("files.mountPath", "'%s' must be an absolute path without '..', ':' or a trailing slash", m)
 	}
+	return errors.Join(wrong...)
+}
+
+func (p *problems) names(c *v1alpha1.Configuration) {
 	if len(validation.IsDNS1123Subdomain(c.ClusterDomain)) > 0 {
-		wrong("clusterDomain", "'%s' must be a DNS name, such as 'cluster.local'", c.ClusterDomain)
+		p.addf("clusterDomain", "'%s' must be a DNS name, such as 'cluster.local'", c.ClusterDomain)
 	}
 	for i, name := range c.TrustedNamespaces {
 		if len(validation.IsDNS1123Label(name)) > 0 {
-			wrong(fmt.Sprintf("trustedNamespaces[%d]", i), "'%s' is not the name of a namespace", name)
+			p.addf(fmt.Sprintf("trustedNamespaces[%d]", i), "'%s' is not the name of a namespace", name)
 		}
 	}
+}
+
+func (p *problems) tables(c *v1alpha1.Configuration) {
 	for i, o := range c.SafeOwners {
 		if o.Kind == "" {
-			wrong(fmt.Sprintf("safeOwners[%d].kind", i), "must be given")
+			p.addf(fmt.Sprintf("safeOwners[%d].kind", i), "must be given")
 		}
 	}
-	for i, p := range c.Pipelines {
-		if len(p.Labels) == 0 {
-			wrong(fmt.Sprintf("pipelines[%d].labels", i), "must have an entry: without one every Pod would be of a pipeline")
+	for i, pipeline := range c.Pipelines {
+		if len(pipeline.Labels) == 0 {
+			p.addf(fmt.Sprintf("pipelines[%d].labels", i), "must have an entry: without one every Pod would be of a pipeline")
 		}
 	}
 	for i, n := range c.LeftAlone {
 		if len(n.NodeSelector)+len(n.Labels) == 0 {
-			wrong(fmt.Sprintf("leftAlone[%d]", i), "must have a `nodeSelector` or `labels`: without them every Pod would be left alone")
+			p.addf(fmt.Sprintf("leftAlone[%d]", i), "must have a `nodeSelector` or `labels`: without them every Pod would be left alone")
 		}
 	}
-	if c.Proxy.Address != "" {
-		if _, _, err := net.SplitHostPort(c.Proxy.Address); err != nil {
-			wrong("proxy.address", "'%s' must be 'host:port'", c.Proxy.Address)
+}
+
+func (p *problems) proxy(c *v1alpha1.ProxyConfiguration) {
+	if c.Address != "" {
+		if _, _, err := net.SplitHostPort(c.Address); err != nil {
+			p.addf("proxy.address", "'%s' must be 'host:port'", c.Address)
 		}
 	}
-	for i, entry := range c.Proxy.NoProxy {
+	for i, entry := range c.NoProxy {
 		if entry == "" || strings.ContainsAny(entry, ", \t\n") {
-			wrong(fmt.Sprintf("proxy.noProxy[%d]", i), "'%s' must be one host, domain or CIDR", entry)
+			p.addf(fmt.Sprintf("proxy.noProxy[%d]", i), "'%s' must be one host, domain or CIDR", entry)
 		}
 	}
-	if !path.IsAbs(c.Files.MountPath) || path.Clean(c.Files.MountPath) != c.Files.MountPath || strings.Contains(c.Files.MountPath, ":") {
-		wrong("files.mountPath", "'%s' must be an absolute path without '..', ':' or a trailing slash", c.Files.MountPath)
-	}
-	return errors.Join(errs...)
 }

@@ -26,7 +26,7 @@ const (
 
 // equip gives the containers what they are to have beside images: the files of
 // the CSI volume where they asked for some or get the proxy, and the proxy.
-func equip(pod *corev1.Pod, s settings, policy *Policy, report *Report) {
+func equip(pod *corev1.Pod, s *settings, policy *Policy, report *Report) {
 	report.Skips = append(report.Skips, s.invalid...)
 	proxy := s.proxy && policy.Proxy.Address != ""
 	files := policy.Files.Enabled && (proxy || len(s.configurations) > 0)
@@ -55,7 +55,7 @@ func equip(pod *corev1.Pod, s settings, policy *Policy, report *Report) {
 }
 
 // addVolume sees to it that the Pod has the CSI volume, and returns its name.
-func addVolume(spec *corev1.PodSpec, s settings) string {
+func addVolume(spec *corev1.PodSpec, s *settings) string {
 	taken := map[string]bool{}
 	for _, v := range spec.Volumes {
 		if v.CSI != nil && v.CSI.Driver == v1alpha1.CSIDriver {

@@ -20,31 +20,48 @@ type imageField struct {
 // fills it in later.
 func imageFields(spec *corev1.PodSpec) iter.Seq[imageField] {
 	return func(yield func(imageField) bool) {
-		for i := range spec.InitContainers {
-			c := &spec.InitContainers[i]
-			if !yieldImage(yield, "initContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
-				return
-			}
-		}
-		for i := range spec.Containers {
-			c := &spec.Containers[i]
-			if !yieldImage(yield, "containers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
-				return
-			}
-		}
-		for i := range spec.EphemeralContainers {
-			c := &spec.EphemeralContainers[i]
-			if !yieldImage(yield, "ephemeralContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
-				return
-			}
-		}
-		for i := range spec.Volumes {
-			v := &spec.Volumes[i]
-			if v.Image != nil && !yieldImage(yield, "volumes", v.Name, "image.reference", &v.Image.Reference, v.Image.PullPolicy) {
-				return
-			}
+		_ = initImages(spec, yield) && containerImages(spec, yield) && ephemeralImages(spec, yield) && volumeImages(spec, yield)
+	}
+}
+
+func initImages(spec *corev1.PodSpec, yield func(imageField) bool) bool {
+	for i := range spec.InitContainers {
+		c := &spec.InitContainers[i]
+		if !yieldImage(yield, "initContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
+			return false
 		}
 	}
+	return true
+}
+
+func containerImages(spec *corev1.PodSpec, yield func(imageField) bool) bool {
+	for i := range spec.Containers {
+		c := &spec.Containers[i]
+		if !yieldImage(yield, "containers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
+			return false
+		}
+	}
+	return true
+}
+
+func ephemeralImages(spec *corev1.PodSpec, yield func(imageField) bool) bool {
+	for i := range spec.EphemeralContainers {
+		c := &spec.EphemeralContainers[i]
+		if !yieldImage(yield, "ephemeralContainers", c.Name, "image", &c.Image, c.ImagePullPolicy) {
+			return false
+		}
+	}
+	return true
+}
+
+func volumeImages(spec *corev1.PodSpec, yield func(imageField) bool) bool {
+	for i := range spec.Volumes {
+		v := &spec.Volumes[i]
+		if v.Image != nil && !yieldImage(yield, "volumes", v.Name, "image.reference", &v.Image.Reference, v.Image.PullPolicy) {
+			return false
+		}
+	}
+	return true
 }
 
 func yieldImage(yield func(imageField) bool, list, name, field string, image *string, policy corev1.PullPolicy) bool {

@@ -23,7 +23,7 @@ const (
 // addProxy gives a container the forward proxy. The token comes from a Secret,
 // by a variable of its own that the URL refers to: no token stands in a Pod,
 // or in an audit log of patches.
-func addProxy(c *corev1.Container, path string, s settings, policy *Policy, report *Report) {
+func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, report *Report) {
 	if taken := lookup(c, envToken); taken != nil && !ours(taken) {
 		report.skip(Skip{
 			Field: path + ".env", Reason: ReasonVariableTaken,
@@ -66,7 +66,7 @@ func ownProxy(c *corev1.Container, name string) bool {
 }
 
 // proxyUser names, to the proxy, the Connectors that the annotation names.
-func (s settings) proxyUser() string {
+func (s *settings) proxyUser() string {
 	if !s.named {
 		return proxyUser
 	}

@@ -75,7 +75,7 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 	}
 	appendPullSecret(&out.Spec)
 	annotateOriginals(out, report.Changes)
-	equip(out, choice.settings, policy, &report)
+	equip(out, &choice.settings, policy, &report)
 	return out, report, nil
 }
 

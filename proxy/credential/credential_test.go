@@ -114,8 +114,7 @@ func TestAuthorities(t *testing.T) {
 }
 
 func reason(err error) string {
-	var problem *secret.Problem
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[*secret.Problem](err); ok {
 		return problem.Reason
 	}
 	return ""

@@ -3,12 +3,12 @@ package registry
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -145,7 +145,7 @@ func TestClientGone(t *testing.T) {
 		<-r.Context().Done()
 		close(cancelled)
 	})
-	ctx, leave := context.WithCancel(context.Background())
+	ctx, leave := context.WithCancel(t.Context())
 	go func() {
 		<-arrived
 		leave()
@@ -190,13 +190,9 @@ func TestBodyBreaksOff(t *testing.T) {
 					t.Errorf("the client believes that %q is whole", body)
 				}
 			}
-			for range 100 {
-				if strings.Contains(w.log.String(), ReasonAborted) {
-					return
-				}
-				time.Sleep(5 * time.Millisecond)
+			if !eventually(func() bool { return strings.Contains(w.log.String(), ReasonAborted) }) {
+				t.Errorf("log: %s", w.log)
 			}
-			t.Errorf("log: %s", w.log)
 		})
 	}
 }
@@ -204,10 +200,12 @@ func TestBodyBreaksOff(t *testing.T) {
 func TestSlowLayerOutlivesTimeouts(t *testing.T) {
 	w := newWorld(t, upstream.Timeouts{Header: 100 * time.Millisecond, Silence: 100 * time.Millisecond})
 	w.registry.answer(func(rw http.ResponseWriter, _ *http.Request) {
+		pace := time.NewTicker(25 * time.Millisecond)
+		defer pace.Stop()
 		for range 12 {
 			_, _ = rw.Write([]byte("."))
 			_ = http.NewResponseController(rw).Flush()
-			time.Sleep(25 * time.Millisecond)
+			<-pace.C
 		}
 	})
 	if got := w.get(base+"a/blobs/"+sha256, "demo"); got.body != strings.Repeat(".", 12) {
@@ -225,7 +223,7 @@ func TestClientStandsStill(t *testing.T) {
 		if got := w.do(w.request(method, base+"a/manifests/v1", w.token("demo"))); got.StatusCode != http.StatusOK {
 			t.Errorf("%s: %d", method, got.StatusCode)
 		}
-		time.Sleep(150 * time.Millisecond)
+		<-time.After(w.options.Patience * 3 / 2) // the pause itself is what is tested
 	}
 	if n := len(w.registry.seen()); n != 2 {
 		t.Errorf("%d requests, want 2: the client had to ask again, since its connection broke", n)
@@ -261,7 +259,7 @@ func TestMemory(t *testing.T) {
 	chunk := bytes.Repeat([]byte("x"), 1<<20)
 	allocated := func(mebibytes int) uint64 {
 		w.registry.answer(func(rw http.ResponseWriter, _ *http.Request) {
-			rw.Header().Set("Content-Length", fmt.Sprint(mebibytes<<20))
+			rw.Header().Set("Content-Length", strconv.Itoa(mebibytes<<20))
 			for range mebibytes {
 				_, _ = rw.Write(chunk)
 			}
@@ -320,7 +318,7 @@ func BenchmarkHandler(b *testing.B) {
 	w := newWorld(b, upstream.Timeouts{})
 	manifest := strings.Repeat("m", 2048)
 	h := New(Options{
-		Catalogue: w.catalogue, ClusterDomain: v1alpha1.ClusterDomain, Log: slog.New(slog.NewJSONHandler(io.Discard, nil)), Now: time.Now,
+		Catalogue: w.catalogue, ClusterDomain: v1alpha1.ClusterDomain, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 		Identity: identity.New(token.AudiencePull, w.public.Load, w.namespaces, func() time.Time { return w.now }),
 		Upstream: stub(func(r *http.Request) *http.Response {
 			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"x"}}, Body: io.NopCloser(strings.NewReader(manifest)), Request: r}

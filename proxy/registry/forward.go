@@ -54,8 +54,7 @@ func (x *exchange) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		no.reason = ReasonClientGone
 	}
-	var far *upstream.Error
-	if errors.As(err, &far) {
+	if far, ok := errors.AsType[*upstream.Error](err); ok {
 		x.upstreamStatus = far.Status
 	}
 	x.refuse(no)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -110,7 +111,7 @@ func nextPage(links []string, t Target) (string, error) {
 		_, raw, _ := strings.Cut(target, "?")
 		values, err := url.ParseQuery(raw)
 		if err != nil {
-			return "", fmt.Errorf("the query of its Link header does not parse")
+			return "", errors.New("the query of its Link header does not parse")
 		}
 		kept := query(t.Kind, raw)
 		if again, _ := url.ParseQuery(kept); len(again) != len(values) {

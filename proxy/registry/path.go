@@ -57,10 +57,10 @@ type Target struct {
 // ParsePath reads a path as it stood in the request, percent-encoding and all:
 //
 //	path       = "/v2/" route "/" repository "/" endpoint
-//	endpoint   = "manifests/" ( tag | digest ) | "blobs/" digest | "tags/list" | "referrers/" digest
 //	repository = component *( "/" component )            ; at most 255 characters
 //	component  = 1*( a-z | 0-9 ) *( separator 1*( a-z | 0-9 ) )
 //	separator  = "." | "_" | "__" | 1*"-"
+//	endpoint   = "manifests/" ( tag | digest ) | "blobs/" digest | "tags/list" | "referrers/" digest
 //	tag        = ( letter | digit | "_" ) *127( letter | digit | "_" | "." | "-" )
 //	digest     = algorithm ":" 1*( letter | digit | "=" | "_" | "-" )
 //

@@ -88,7 +88,7 @@ func (no *refusal) write(w http.ResponseWriter, method string) {
 		Code    Code   `json:"code"`
 		Message string `json:"message"`
 	}
-	body, _ := json.Marshal(map[string][]item{"errors": {{no.code, no.message}}}) // strings always encode
+	body, _ := json.Marshal(map[string][]item{"errors": {{no.code, no.message}}}) //nolint:errchkjson // strings always encode
 	h := w.Header()
 	h.Set(versionHeader, version)
 	h.Set("Content-Type", "application/json; charset=utf-8")

@@ -97,7 +97,7 @@ type handler struct {
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{handler: h, request: r, writer: newRecorder(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
-	defer func() { x.log(h.Now()) }() // also when the answer is broken off, which is a panic
+	defer func() { x.log(h.Now()) }() //nolint:contextcheck // also when the answer is broken off, which is a panic
 	no := x.admit()
 	switch {
 	case no != nil:

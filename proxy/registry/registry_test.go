@@ -39,11 +39,11 @@ func TestPull(t *testing.T) {
 	}
 	w.registry.seen()
 
-	for name_, auth := range map[string]authn.Authenticator{
+	for named, auth := range map[string]authn.Authenticator{
 		"basic":  &authn.Basic{Username: "anyone", Password: w.token("team")},
 		"bearer": &authn.Bearer{Token: w.token("team")},
 	} {
-		t.Run(name_, func(t *testing.T) {
+		t.Run(named, func(t *testing.T) {
 			through, err := name.ParseReference(host(w.front) + "/namespaces/demo/connectors/harbor/test/abc:v1")
 			if err != nil {
 				t.Fatal(err)
@@ -84,8 +84,7 @@ func host(s *httptest.Server) string { return strings.TrimPrefix(s.URL, "https:/
 func TestCallersRefused(t *testing.T) {
 	w := newWorld(t, upstream.Timeouts{})
 	w.namespaces["reborn"] = w.namespaces["team"]
-	other := w.keys
-	other, _, _, _ = token.Keys{}.Step(w.now.Add(-2*time.Hour), token.Rotation{Every: time.Hour * 24, Keep: time.Hour * 24})
+	other, _, _, _ := token.Keys{}.Step(w.now.Add(-2*time.Hour), token.Rotation{Every: time.Hour * 24, Keep: time.Hour * 24})
 	foreign, _ := other.Sign(w.now, token.Claims{Namespace: "demo", NamespaceUID: "uid-demo", Audience: token.AudiencePull, IssuedAt: w.now, Expires: w.now.Add(time.Hour)})
 	good := w.token("demo")
 	forged := good[:len(good)-ed25519.SignatureSize/2] + strings.Repeat("A", ed25519.SignatureSize/2)

@@ -152,7 +152,7 @@ func (w *world) token(namespace string, changes ...func(*token.Claims)) string {
 // request makes a request with a token; the path goes onto the wire as it is.
 func (w *world) request(method, path, token string) *http.Request {
 	w.t.Helper()
-	r, err := http.NewRequestWithContext(context.Background(), method, w.front.URL, nil)
+	r, err := http.NewRequestWithContext(w.t.Context(), method, w.front.URL, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -358,14 +358,27 @@ func (l *lines) String() string {
 // last waits for a line of the access log, and returns the last one.
 func (l *lines) last(t testing.TB) map[string]any {
 	t.Helper()
-	for range 200 {
+	line := map[string]any{}
+	if !eventually(func() bool {
 		all := strings.Split(strings.TrimSpace(l.String()), "\n")
-		line := map[string]any{}
-		if json.Unmarshal([]byte(all[len(all)-1]), &line) == nil {
-			return line
-		}
-		time.Sleep(5 * time.Millisecond)
+		return json.Unmarshal([]byte(all[len(all)-1]), &line) == nil
+	}) {
+		t.Fatalf("the log has no line: %q", l)
 	}
-	t.Fatalf("the log has no line: %q", l)
-	return nil
+	return line
+}
+
+// eventually reports whether a condition holds within a second.
+func eventually(condition func() bool) bool {
+	end := time.After(time.Second)
+	ticks := time.NewTicker(5 * time.Millisecond)
+	defer ticks.Stop()
+	for !condition() {
+		select {
+		case <-ticks.C:
+		case <-end:
+			return false
+		}
+	}
+	return true
 }

@@ -286,11 +286,19 @@ func TestConnectionsLive(t *testing.T) {
 	}
 	expect := func(when string, dials, open int32) {
 		t.Helper()
-		for range 200 {
-			if dialer.dials.Load() == dials && dialer.open.Load() == open {
-				return
+		end := time.After(time.Second)
+		ticks := time.NewTicker(5 * time.Millisecond)
+		defer ticks.Stop()
+		for dialer.dials.Load() != dials || dialer.open.Load() != open {
+			select {
+			case <-ticks.C:
+				continue
+			case <-end:
 			}
-			time.Sleep(5 * time.Millisecond)
+			break
+		}
+		if dialer.dials.Load() == dials && dialer.open.Load() == open {
+			return
 		}
 		t.Errorf("%s: %d dials, %d open, want %d, %d", when, dialer.dials.Load(), dialer.open.Load(), dials, open)
 	}
@@ -328,7 +336,7 @@ func TestManyAtOnceWhileAuthoritiesChange(t *testing.T) {
 
 func TestTLSVersion(t *testing.T) {
 	_, c, held := start(t, func(http.ResponseWriter, *http.Request) {}, func(s *httptest.Server) {
-		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // what must be refused
+		s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 	})
 	if response, err := New(credential.NewSource(held), &net.Dialer{}, Timeouts{}).RoundTrip(c, request(t, http.MethodGet, nil)); err == nil {
 		finish(response)
