@@ -20,7 +20,8 @@ help: ## list the targets
 
 .PHONY: build
 build: ## build bin/berth
-	go build -trimpath -ldflags "-s -w -X main.version=$(TAG)" -o $(BIN)/berth ./cmd/berth
+	@echo "Building berth"
+	@go build -trimpath -ldflags "-s -w -X main.version=$(TAG)" -o $(BIN)/berth ./cmd/berth
 
 .PHONY: tools
 tools: ## build the tools of development into bin/
@@ -72,13 +73,14 @@ bench: ## run the benchmarks
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it
-	rm -rf dist/berth
-	go -C tools run ./image -bin $(BIN)/berth -ref $(IMAGE) -user 65532:65532 -layout $(CURDIR)/dist/berth -tar $(CURDIR)/dist/berth.tar
+	@echo "Making the image $(IMAGE)"
+	@rm -rf dist/berth
+	@go -C tools run ./image -bin $(BIN)/berth -ref $(IMAGE) -user 65532:65532 -layout $(CURDIR)/dist/berth -tar $(CURDIR)/dist/berth.tar
 
 .PHONY: demo
 demo: $(CLUSTER) image ## show Berth's main job on a real cluster on this machine
-	go build -o $(BIN)/demo ./test/demo
-	test/lab/with-cluster.sh $(BIN)/demo
+	@go build -o $(BIN)/demo ./test/demo
+	@test/lab/with-cluster.sh $(BIN)/demo
 
 .PHONY: cluster-up
 cluster-up: $(CLUSTER) image ## start a real one-node Kubernetes, with Berth installed, and leave it running
@@ -96,7 +98,7 @@ cluster-down: $(CLUSTER) ## end the cluster, and show that nothing is left of it
 
 .PHONY: $(CLUSTER)
 $(CLUSTER):
-	go -C test/cluster build -trimpath -o $@ ./cmd/cluster
+	@go -C test/cluster build -trimpath -o $@ ./cmd/cluster
 
 $(BIN)/gotestsum: tools/go.mod
 	GOBIN=$(BIN) go -C tools install -trimpath gotest.tools/gotestsum

@@ -19,6 +19,11 @@ import (
 // prepare does what the owner of the registry's credential does, once.
 func (d *demo) prepare(ctx context.Context) error {
 	d.titlef("A private registry, %s, and one Connector for it", d.credential.Address)
+	for _, namespace := range []string{shop, stranger} { // of an earlier demonstration
+		if err := d.Delete(ctx, "", "{apiVersion: v1, kind: Namespace, metadata: {name: "+namespace+"}}"); err != nil {
+			return err
+		}
+	}
 	if _, err := d.Harbor(ctx, "push", "test/abc:v1", "--size", "8MiB"); err != nil {
 		return err
 	}

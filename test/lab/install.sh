@@ -6,7 +6,7 @@ cluster() { "${BERTH_CLUSTER:-bin/cluster}" "$@"; }
 kubectl() { cluster exec -- kubectl "$@"; }
 
 echo "Installing Berth"
-cluster image load dist/berth.tar >/dev/null
+loaded=$(cluster image load dist/berth.tar 2>&1) || { echo "$loaded"; exit 1; }
 kubectl apply --server-side -k manifests/crds >/dev/null
 kubectl wait --for=condition=Established crd -l app.kubernetes.io/part-of=berth --timeout=30s >/dev/null
 before=$(kubectl -n berth-system get deployment,daemonset -o name --ignore-not-found)

@@ -18,7 +18,7 @@ import (
 
 // NodeFolders are the folders of the node that Kubernetes and containerd write to.
 func NodeFolders() []string {
-	return []string{"/etc", "/run/containerd", "/var/lib/kubelet", "/var/log", "/var/lib/cni"}
+	return []string{"/etc", "/run/containerd", "/var/lib/containerd", "/var/lib/kubelet", "/var/log", "/var/lib/cni"}
 }
 
 // Token returns the berth token in a namespace's pull secret, once it is there.
