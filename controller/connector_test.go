@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -58,7 +59,8 @@ func TestConditions(t *testing.T) {
 		},
 		"no credential": {
 			func(_ *scene, c *v1alpha1.Connector) { c.Spec.Auth = nil },
-			map[string]string{"SecretReady": "True NotNeeded", "AuthReady": "True NotNeeded"}, "can use",
+			map[string]string{"SecretReady": "True NotNeeded", "AuthReady": "True NotNeeded"},
+			"can use",
 		},
 		"no CA": { // and so the registry's certificate does not verify
 			func(_ *scene, c *v1alpha1.Connector) { c.Spec.CACertSecretRef = nil },
@@ -67,7 +69,8 @@ func TestConditions(t *testing.T) {
 		},
 		"Secret missing": {
 			func(s *scene, _ *v1alpha1.Connector) { delete(s.secrets.held, "login") },
-			map[string]string{"SecretReady": "False SecretNotFound", "AuthReady": blocked, "Ready": "False SecretNotFound"}, "'demo/login'",
+			map[string]string{"SecretReady": "False SecretNotFound", "AuthReady": blocked, "Ready": "False SecretNotFound"},
+			"'demo/login'",
 		},
 		"Secret forbidden": {
 			func(s *scene, _ *v1alpha1.Connector) {
@@ -80,41 +83,50 @@ func TestConditions(t *testing.T) {
 			func(s *scene, _ *v1alpha1.Connector) {
 				s.secrets.problems["login"] = problem(v1alpha1.ReasonSecretUnreadable)
 			},
-			map[string]string{"SecretReady": "False SecretUnreadable", "AuthReady": blocked, "Ready": "False SecretUnreadable"}, "as the test wants",
+			map[string]string{"SecretReady": "False SecretUnreadable", "AuthReady": blocked, "Ready": "False SecretUnreadable"},
+			"as the test wants",
 		},
 		"Secret of another type": {
 			func(s *scene, _ *v1alpha1.Connector) { s.secrets.held["login"].Type = corev1.SecretTypeOpaque },
-			map[string]string{"SecretReady": "False SecretTypeWrong", "AuthReady": blocked, "Ready": "False SecretTypeWrong"}, "kubernetes.io/basic-auth",
+			map[string]string{"SecretReady": "False SecretTypeWrong", "AuthReady": blocked, "Ready": "False SecretTypeWrong"},
+			"kubernetes.io/basic-auth",
 		},
 		"Secret without user name": {
 			func(s *scene, _ *v1alpha1.Connector) { s.secrets.held["login"].Data["username"] = nil },
-			map[string]string{"SecretReady": "False SecretEmpty", "AuthReady": blocked, "Ready": "False SecretEmpty"}, "`username`",
+			map[string]string{"SecretReady": "False SecretEmpty", "AuthReady": blocked, "Ready": "False SecretEmpty"},
+			"`username`",
 		},
 		"Secret of the CA missing": {
 			func(s *scene, _ *v1alpha1.Connector) { delete(s.secrets.held, "ca") },
-			map[string]string{"CACertReady": "False SecretNotFound", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False SecretNotFound"}, "'demo/ca'",
+			map[string]string{"CACertReady": "False SecretNotFound", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False SecretNotFound"},
+			"'demo/ca'",
 		},
 		"CA invalid": {
 			func(s *scene, _ *v1alpha1.Connector) { s.secrets.held["ca"] = authority("no PEM") },
-			map[string]string{"CACertReady": "False CertificateInvalid", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False CertificateInvalid"}, "`ca.crt`",
+			map[string]string{"CACertReady": "False CertificateInvalid", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False CertificateInvalid"},
+			"`ca.crt`",
 		},
 		"CA empty": {
 			func(s *scene, _ *v1alpha1.Connector) { s.secrets.held["ca"] = authority("") },
-			map[string]string{"CACertReady": "False SecretEmpty", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False SecretEmpty"}, "`ca.crt`",
+			map[string]string{"CACertReady": "False SecretEmpty", "LivenessReady": blocked, "AuthReady": blocked, "Ready": "False SecretEmpty"},
+			"`ca.crt`",
 		},
 		"no proxy CA yet": {
 			func(s *scene, _ *v1alpha1.Connector) {
 				_ = s.Client.Delete(context.Background(), &corev1.ConfigMap{ObjectMeta: system(v1alpha1.ProxyCA)}) //nolint:forbidigo // the test's own
 			},
-			map[string]string{"ProxyReady": "False AuthorityPending", "Ready": "False AuthorityPending"}, v1alpha1.ProxyCA,
+			map[string]string{"ProxyReady": "False AuthorityPending", "Ready": "False AuthorityPending"},
+			v1alpha1.ProxyCA,
 		},
 		"registry down": {
 			func(s *scene, _ *v1alpha1.Connector) { s.registry.Close() },
-			map[string]string{"LivenessReady": "False Unreachable", "AuthReady": blocked, "Ready": "False Unreachable"}, "refused",
+			map[string]string{"LivenessReady": "False Unreachable", "AuthReady": blocked, "Ready": "False Unreachable"},
+			"refused",
 		},
 		"address forbidden": {
 			func(s *scene, _ *v1alpha1.Connector) { s.Dial = dialForbidden },
-			map[string]string{"LivenessReady": "False AddressForbidden", "AuthReady": blocked, "Ready": "False AddressForbidden"}, "127.0.0.1",
+			map[string]string{"LivenessReady": "False AddressForbidden", "AuthReady": blocked, "Ready": "False AddressForbidden"},
+			"127.0.0.1",
 		},
 		"registry broken":         {answers(503, 200), map[string]string{"LivenessReady": "False ServerError", "AuthReady": blocked, "Ready": "False ServerError"}, "503"},
 		"registry without paths":  {answers(404, 200), nil, "can use"},
@@ -133,9 +145,7 @@ func TestConditions(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := good()
-			for kind, condition := range tc.want {
-				want[kind] = condition
-			}
+			maps.Copy(want, tc.want)
 			if diff := cmp.Diff(want, s.look(t)); diff != "" {
 				t.Errorf("conditions (-want +got):\n%s", diff)
 			}

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/pem"
@@ -71,19 +70,19 @@ type writes struct {
 	fail func(write string) error
 }
 
-func (w *writes) note(verb string, o client.Object, scheme *runtime.Scheme) error {
+func (w *writes) note(verb string, o client.Object, scheme *runtime.Scheme, write func() error) error {
 	kinds, _, err := scheme.ObjectKinds(o)
 	if err != nil {
 		return err
 	}
-	write := verb + " " + kinds[0].Kind + " " + o.GetName()
+	what := verb + " " + kinds[0].Kind + " " + o.GetName()
 	if w.fail != nil {
-		if err := w.fail(write); err != nil {
+		if err := w.fail(what); err != nil {
 			return err
 		}
 	}
-	w.list = append(w.list, write)
-	return nil
+	w.list = append(w.list, what)
+	return write()
 }
 
 // since returns what was written since the last call.
@@ -99,13 +98,13 @@ func newCluster(t testing.TB, objects ...client.Object) (client.WithWatch, *writ
 	return fake.NewClientBuilder().WithScheme(newScheme(t)).WithStatusSubresource(&v1alpha1.Connector{}).WithObjects(objects...).
 		WithInterceptorFuncs(interceptor.Funcs{
 			Create: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.CreateOption) error {
-				return cmp.Or(w.note("create", o, c.Scheme()), c.Create(ctx, o, options...))
+				return w.note("create", o, c.Scheme(), func() error { return c.Create(ctx, o, options...) })
 			},
 			Update: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.UpdateOption) error {
-				return cmp.Or(w.note("update", o, c.Scheme()), c.Update(ctx, o, options...))
+				return w.note("update", o, c.Scheme(), func() error { return c.Update(ctx, o, options...) })
 			},
 			Delete: func(ctx context.Context, c client.WithWatch, o client.Object, options ...client.DeleteOption) error {
-				return cmp.Or(w.note("delete", o, c.Scheme()), c.Delete(ctx, o, options...))
+				return w.note("delete", o, c.Scheme(), func() error { return c.Delete(ctx, o, options...) })
 			},
 		}).Build(), w
 }
