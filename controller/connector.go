@@ -124,12 +124,13 @@ func (r *Connectors) ofSecret(_ context.Context, name types.NamespacedName) []re
 func (r *Connectors) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	name := route.Connector{Namespace: request.Namespace, Name: request.Name}
 	var connector v1alpha1.Connector
-	if err := r.Client.Get(ctx, request.NamespacedName, &connector); err != nil {
-		if apierrors.IsNotFound(err) {
-			r.Secrets.Follow(name)
-			r.refusals.forget(request.NamespacedName)
-			return reconcile.Result{}, nil
-		}
+	err := r.Client.Get(ctx, request.NamespacedName, &connector)
+	if apierrors.IsNotFound(err) || connector.DeletionTimestamp != nil { // made anew, its Service would hold up a deletion in the foreground for ever
+		r.Secrets.Follow(name)
+		r.refusals.forget(request.NamespacedName)
+		return reconcile.Result{}, nil
+	}
+	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read Connector '%s': %w", name, err)
 	}
 	r.Secrets.Follow(name, SecretsOf(&connector)...)
@@ -179,7 +180,10 @@ func (r *Connectors) writeStatus(ctx context.Context, connector *v1alpha1.Connec
 // examine sets every condition.
 func (r *Connectors) examine(ctx context.Context, c *v1alpha1.Connector) error {
 	findings := newFindings(c)
-	class := r.examineClass(ctx, c, findings)
+	class, err := r.examineClass(ctx, c, findings)
+	if err != nil {
+		return err
+	}
 	material := r.examineSecrets(ctx, c, class, findings)
 	if err := r.examineProxy(ctx, c, findings); err != nil {
 		return err
@@ -191,20 +195,25 @@ func (r *Connectors) examine(ctx context.Context, c *v1alpha1.Connector) error {
 	return nil
 }
 
-func (r *Connectors) examineClass(ctx context.Context, c *v1alpha1.Connector, f *findings) *v1alpha1.ConnectorClass {
-	var class v1alpha1.ConnectorClass
-	if err := r.Client.Get(ctx, types.NamespacedName{Name: c.Spec.ConnectorClassName}, &class); err != nil {
-		f.nof(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonClassNotFound,
+// examineClass returns the class, or nothing where the Connector cannot be of it.
+func (r *Connectors) examineClass(ctx context.Context, c *v1alpha1.Connector, f *findings) (class *v1alpha1.ConnectorClass, err error) {
+	const kind = v1alpha1.ConditionConnectorClassReady
+	var found v1alpha1.ConnectorClass
+	err = r.Client.Get(ctx, types.NamespacedName{Name: c.Spec.ConnectorClassName}, &found)
+	switch {
+	case apierrors.IsNotFound(err):
+		f.nof(kind, v1alpha1.ReasonClassNotFound,
 			"ConnectorClass '%s' does not exist; `kubectl get connectorclasses` lists those that do", c.Spec.ConnectorClassName)
-		return nil
+	case err != nil:
+		return nil, fmt.Errorf("read ConnectorClass '%s': %w", c.Spec.ConnectorClassName, err)
+	case c.Spec.Auth != nil && secretType(&found, c.Spec.Auth.Name) == "":
+		f.nof(kind, v1alpha1.ReasonAuthNotSupported,
+			"ConnectorClass '%s' does not take `auth.name` '%s'; write one of those in its `spec.auth`", found.Name, c.Spec.Auth.Name)
+	default:
+		f.yes(kind, v1alpha1.ReasonFound, "ConnectorClass '"+found.Name+"'")
+		class = &found
 	}
-	if c.Spec.Auth != nil && secretType(&class, c.Spec.Auth.Name) == "" {
-		f.nof(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonAuthNotSupported,
-			"ConnectorClass '%s' does not take `auth.name` '%s'; write one of those in its `spec.auth`", class.Name, c.Spec.Auth.Name)
-		return nil
-	}
-	f.yes(v1alpha1.ConditionConnectorClassReady, v1alpha1.ReasonFound, "ConnectorClass '"+class.Name+"'")
-	return &class
+	return class, nil
 }
 
 func secretType(class *v1alpha1.ConnectorClass, auth string) corev1.SecretType {
@@ -250,13 +259,13 @@ func (r *Connectors) examineRegistry(ctx context.Context, c *v1alpha1.Connector,
 // a registry locks an account after some attempts.
 func (r *Connectors) examineAuth(ctx context.Context, c *v1alpha1.Connector, class *v1alpha1.ConnectorClass, m material, p *probe, f *findings) {
 	name := types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
-	if r.refusals.recent(name, m.version, r.Now()) {
-		f.keep(v1alpha1.ConditionAuthReady)
+	if status, ok := r.refusals.recent(name, m.version, r.Now()); ok {
+		f.auth(status, nil, c.Spec.Auth.SecretRef.Name)
 		return
 	}
 	status, err := p.get(ctx, class.Spec.Probes.Auth.Path, m.basic.Authorize)
 	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		r.refusals.note(name, m.version, r.Now())
+		r.refusals.note(name, refused{m.version, status, r.Now()})
 	} else {
 		r.refusals.forget(name)
 	}

@@ -48,15 +48,6 @@ func (f *findings) blocked(kind string) {
 	f.set(kind, metav1.ConditionUnknown, v1alpha1.ReasonBlocked, errBlocked.Error())
 }
 
-// keep leaves a condition as it is, for this generation too.
-func (f *findings) keep(kind string) {
-	if old := meta.FindStatusCondition(f.connector.Status.Conditions, kind); old != nil {
-		f.set(kind, old.Status, old.Reason, old.Message)
-		return
-	}
-	f.blocked(kind)
-}
-
 // conclude sets Ready.
 func (f *findings) conclude() {
 	for _, kind := range conditions() {
@@ -114,17 +105,18 @@ type refusals struct {
 }
 
 type refused struct {
-	version string
+	version string // of the Secret
+	status  int
 	at      time.Time
 }
 
-func (r *refusals) note(name types.NamespacedName, version string, now time.Time) {
+func (r *refusals) note(name types.NamespacedName, it refused) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.last == nil {
 		r.last = map[types.NamespacedName]refused{}
 	}
-	r.last[name] = refused{version, now}
+	r.last[name] = it
 }
 
 func (r *refusals) forget(name types.NamespacedName) {
@@ -133,10 +125,10 @@ func (r *refusals) forget(name types.NamespacedName) {
 	delete(r.last, name)
 }
 
-// recent reports whether this version of the credential was refused a short time ago.
-func (r *refusals) recent(name types.NamespacedName, version string, now time.Time) bool {
+// recent reports whether this version of the credential was refused a short time ago, and with what status.
+func (r *refusals) recent(name types.NamespacedName, version string, now time.Time) (status int, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	last, ok := r.last[name]
-	return ok && last.version == version && now.Before(last.at.Add(refusalTime))
+	return last.status, ok && last.version == version && now.Before(last.at.Add(refusalTime))
 }

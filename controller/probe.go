@@ -77,8 +77,17 @@ func cause(ctx context.Context, err error) error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return fmt.Errorf("look up '%s': %s", dns.Name, dns.Err)
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && !errors.Is(err, egress.ErrForbidden) {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return fmt.Errorf("the certificate '%s' is good from %s until %s only", invalid.Cert.Subject,
+			invalid.Cert.NotBefore.Format(time.RFC3339), invalid.Cert.NotAfter.Format(time.RFC3339))
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	switch {
+	case !ok || errors.Is(err, egress.ErrForbidden):
+		return err
+	case op.Addr == nil: // of TLS: an alert
+		return fmt.Errorf("%s: %w", op.Op, op.Err)
+	default:
 		return fmt.Errorf("%s %s: %w", op.Op, op.Addr, op.Err)
 	}
-	return err
 }

@@ -2,7 +2,6 @@ package csi_test
 
 import (
 	"fmt"
-	"net/netip"
 	"testing"
 
 	"berth.dev/berth/csi"
@@ -17,10 +16,6 @@ func many(n int) []route.Connector {
 	return connectors
 }
 
-func someProxy(ca string) csi.Proxy {
-	return csi.Proxy{Addresses: []netip.Addr{netip.MustParseAddr("10.96.7.7")}, Port: 443, CACert: []byte(ca)}
-}
-
 // BenchmarkSync is a node of a cluster with 10,000 Connectors: at its first start, after one more Connector came, after
 // the certificate authority changed, and at a restart.
 func BenchmarkSync(b *testing.B) {
@@ -28,7 +23,7 @@ func BenchmarkSync(b *testing.B) {
 	all := many(connectors)
 	start := func(b *testing.B, dir string) *csi.HostsDir {
 		b.Helper()
-		d, err := csi.NewHostsDir(dir, "cluster.local")
+		d, err := csi.NewHostsDir(dir, clusterDomain)
 		if err != nil {
 			b.Fatal(err)
 		}
