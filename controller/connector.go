@@ -59,8 +59,9 @@ type Secrets interface {
 
 // Connectors reconciles Connectors.
 type Connectors struct {
-	// Client reads from caches.
+	// Client reads from caches, Reader from the API server.
 	Client client.Client
+	Reader client.Reader
 	// Secrets are followed on behalf of the Connectors.
 	Secrets Secrets
 	// Changed tells of Secrets that changed.

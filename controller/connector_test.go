@@ -14,9 +14,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -303,6 +305,28 @@ func TestConnectorService(t *testing.T) {
 				t.Errorf("httpAddress (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestServiceNotCachedYet: the cache does not show our own Service of a moment ago.
+func TestServiceNotCachedYet(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newRegistry(t, nil), harbor())
+	s.look(t)
+	behind, ok := s.Client.(client.WithWatch)
+	if !ok {
+		t.Fatalf("the client is %T", s.Client)
+	}
+	s.Client = interceptor.NewClient(behind, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			if _, service := o.(*corev1.Service); service {
+				return apierrors.NewNotFound(corev1.Resource("services"), key.Name)
+			}
+			return c.Get(ctx, key, o, options...)
+		},
+	})
+	if got := s.look(t)[v1alpha1.ConditionProxyReady]; got != "True Serving" {
+		t.Errorf("ProxyReady is %s", got)
 	}
 }
 

@@ -51,20 +51,21 @@ func (r *Connectors) ensureService(ctx context.Context, c *v1alpha1.Connector) (
 	}
 	var have corev1.Service
 	err = r.Client.Get(ctx, client.ObjectKeyFromObject(want), &have)
-	if err == nil {
-		return metav1.IsControlledBy(&have, c) && have.Spec.Type == want.Spec.Type && have.Spec.ExternalName == want.Spec.ExternalName, nil
-	}
-	if !apierrors.IsNotFound(err) {
-		return false, fmt.Errorf("read Service '%s/%s': %w", want.Namespace, want.Name, err)
-	}
-	err = r.Client.Create(ctx, want)
-	if apierrors.IsAlreadyExists(err) {
-		return false, nil // without our label, so that our cache does not hold it
+	if apierrors.IsNotFound(err) {
+		err = r.Client.Create(ctx, want.DeepCopy())
+		if err == nil {
+			return true, nil
+		}
+		if !apierrors.IsAlreadyExists(err) {
+			return false, fmt.Errorf("create Service '%s/%s': %w", want.Namespace, want.Name, err)
+		}
+		// Not in the cache, which holds those with our label: somebody else's, or ours of a moment ago.
+		err = r.Reader.Get(ctx, client.ObjectKeyFromObject(want), &have)
 	}
 	if err != nil {
-		return false, fmt.Errorf("create Service '%s/%s': %w", want.Namespace, want.Name, err)
+		return false, fmt.Errorf("read Service '%s/%s': %w", want.Namespace, want.Name, err)
 	}
-	return true, nil
+	return metav1.IsControlledBy(&have, c) && have.Spec.Type == want.Spec.Type && have.Spec.ExternalName == want.Spec.ExternalName, nil
 }
 
 func (r *Connectors) service(c *v1alpha1.Connector) (*corev1.Service, error) {

@@ -259,7 +259,7 @@ func newScene(t testing.TB, far *registry, connector *v1alpha1.Connector, more .
 		held: map[string]*corev1.Secret{"login": login("1"), "ca": authority(far.ca())}, problems: map[string]error{},
 	}}
 	s.Connectors = &Connectors{
-		Client: c, Secrets: s.secrets, ClusterDomain: "cluster.local", Now: s.clock.Now,
+		Client: c, Reader: c, Secrets: s.secrets, ClusterDomain: "cluster.local", Now: s.clock.Now,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, far.Listener.Addr().String())
 		},

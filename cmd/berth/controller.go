@@ -142,7 +142,10 @@ func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalo
 		Every: tokenKeyLife, Keep: controller.PullTokenLife + token.PublishTime,
 	}, Now: time.Now}
 	for _, r := range []interface{ Setup(ctrl.Manager) error }{
-		&controller.Connectors{Client: writer, Secrets: follower, Changed: secretsChanged, Dial: dialer().DialContext, ClusterDomain: clusterDomain, Now: time.Now},
+		&controller.Connectors{
+			Client: writer, Reader: reader, Secrets: follower, Changed: secretsChanged,
+			Dial: dialer().DialContext, ClusterDomain: clusterDomain, Now: time.Now,
+		},
 		&controller.PullSecrets{Client: writer, Connectors: catalogue, Changed: changed, Keys: keys.Keys, ClusterDomain: clusterDomain, Now: time.Now},
 	} {
 		if err := r.Setup(mgr); err != nil {
