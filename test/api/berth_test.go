@@ -73,13 +73,30 @@ func raced() bool {
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// start returns once the process is ready, as its readiness probe says.
+// running reports whether the process was started and has not ended.
+func (b *process) running() bool {
+	if b.done == nil {
+		return false
+	}
+	select {
+	case <-b.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// start starts the process, if it is not running, and returns once it is ready, as its readiness probe says.
 func (b *process) start(ctx context.Context) error {
+	if b.running() {
+		return nil
+	}
 	b.cmd = exec.CommandContext(context.WithoutCancel(ctx), b.program, b.args...)
 	b.cmd.Env, b.cmd.Stderr, b.cmd.Stdout = b.env, b.log, b.log
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	b.done = make(chan struct{})
 	if err := b.cmd.Start(); err != nil {
+		close(b.done)
 		return fmt.Errorf("start berth: %w", err)
 	}
 	go func() {
@@ -87,10 +104,8 @@ func (b *process) start(ctx context.Context) error {
 		_ = b.cmd.Wait() // how it ended is in its log and state
 	}()
 	return eventually(ctx, "berth to be ready", func(ctx context.Context) error {
-		select {
-		case <-b.done:
-			return fmt.Errorf("%w: %s", errFinal, b.cmd.ProcessState)
-		default:
+		if !b.running() {
+			return fmt.Errorf("%w: it ended", errFinal)
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.health+"/readyz", nil)
 		if err != nil {
@@ -110,7 +125,7 @@ func (b *process) start(ctx context.Context) error {
 
 // stop ends the process as kubelet does, and reports one that does not end well.
 func (b *process) stop() error {
-	if b.cmd == nil || b.cmd.Process == nil || b.cmd.ProcessState != nil {
+	if !b.running() {
 		return nil
 	}
 	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {

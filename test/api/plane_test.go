@@ -117,6 +117,7 @@ func (p *plane) startAPIServer(ctx context.Context) error {
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return err
 	}
+	config.WarningHandler = rest.NoWarnings{} // tests that look at warnings have a handler of their own
 	p.config = config
 	if p.client, err = client.New(config, client.Options{Scheme: scheme}); err != nil {
 		return err
