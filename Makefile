@@ -41,13 +41,18 @@ lint: tools ## run every linter, the rules of imports among them
 	$(BIN)/golangci-lint run ./...
 
 .PHONY: test
-test: test-unit test-cluster ## run all tests; as root also those on a real cluster
+test: test-unit test-api test-cluster ## run all tests; as root also those on a real cluster
 
 .PHONY: test-unit
 test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
 	@[ "$(RACE)" ] || echo "WITHOUT the race detector: it needs gcc" >&2
 	CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,unit) -- $(RACE) -shuffle=on $(UNIT)
 	$(call gotestsum,cluster-unit) -- -C test/cluster ./...
+
+.PHONY: test-api
+test-api: $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user
+	kubernetes=$$($(CLUSTER) path kubernetes) && BERTH_KUBERNETES=$$kubernetes \
+	  CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,api) -- $(RACE) -count=1 ./test/api
 
 .PHONY: test-cluster
 test-cluster: $(BIN)/gotestsum ## run the tests on a real cluster on this machine; skipped, loudly, without root

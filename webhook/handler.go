@@ -139,7 +139,7 @@ func respond(before, after *corev1.Pod, report rewrite.Report) admission.Respons
 	}
 	response := admission.Patched("", patch...)
 	response.Warnings = warnings(report)
-	response.AuditAnnotations = audit(report)
+	response.AuditAnnotations = map[string]string{auditKey(before): audit(report)}
 	return response
 }
 

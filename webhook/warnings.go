@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
+	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/rewrite"
 )
 
@@ -35,7 +38,7 @@ func warnings(report rewrite.Report) []string {
 }
 
 // audit says in the API server's audit log how often each reason was given.
-func audit(report rewrite.Report) map[string]string {
+func audit(report rewrite.Report) string {
 	counts := map[rewrite.Reason]int{}
 	for _, c := range report.Changes {
 		counts[c.Reason]++
@@ -47,7 +50,18 @@ func audit(report rewrite.Report) map[string]string {
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {
 		parts = append(parts, fmt.Sprintf("%s=%d", reason, counts[reason]))
 	}
-	return map[string]string{"report": strings.Join(parts, ",")}
+	return strings.Join(parts, ",")
+}
+
+// auditKey tells a Pod that lists the pull secret already. Where another
+// webhook has Berth called again, the API server keeps what was said first under a key.
+func auditKey(before *corev1.Pod) string {
+	for _, s := range before.Spec.ImagePullSecrets {
+		if s.Name == v1alpha1.PullSecret {
+			return "report-again"
+		}
+	}
+	return "report"
 }
 
 // cut shortens a text to longestWarning bytes, between runes.

@@ -52,8 +52,8 @@ type ConnectorSpec struct {
 	// +required
 	// +kubebuilder:validation:MaxLength=512
 	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="`address` may not change, so that a credential never goes to another host: make a new Connector"
-	// +kubebuilder:validation:XValidation:rule="self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9._~-]+)*$') && !self.matches('/[.]{1,2}(/|$)')",message="`address` must be scheme://host[:port][/path] with scheme 'https' or 'http', the host in lower case, and no user, query, fragment or trailing slash, for example 'https://harbor.example.com'"
-	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://(localhost|127[.]|169[.]254[.]|0[.]|[[]::1[]])')",message="`address` may not be loopback or link-local: from the proxy that would be the proxy itself or its node"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|[[][0-9a-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?(/[A-Za-z0-9._~-]+)*$') && !self.matches('/[.]{1,2}(/|$)')",message="`address` must be scheme://host[:port][/path] with scheme 'https' or 'http', the host in lower case, and no user, query, fragment or trailing slash, for example 'https://harbor.example.com'"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://(([-a-z0-9]+[.])*localhost([:/]|$)|(127|0)([.][0-9]+){1,3}([:/]|$)|0([:/]|$)|169[.]254([.][0-9]+){2}([:/]|$)|[[](::1?|fe[89ab][0-9a-f]:[0-9a-f:]*|::ffff:(127|0|169[.]254)[.][0-9.]+)[]])')",message="`address` may not be loopback or link-local: from the proxy that would be the proxy itself or its node"
 	Address string `json:"address"`
 
 	// auth says how to sign in. Left out: the registry needs no authentication.

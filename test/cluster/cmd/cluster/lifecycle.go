@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"berth.dev/berth/test/cluster/build"
@@ -20,22 +21,53 @@ func runBuild(ctx context.Context, o *options, args []string) (int, error) {
 	return 0, err
 }
 
+// runPath is for who needs one part alone, such as the API server in tests
+// without a cluster.
+func runPath(ctx context.Context, o *options, args []string) (int, error) {
+	args, err := o.parse("path", args, noFlags)
+	if err != nil {
+		return 2, err
+	}
+	components := build.Components()
+	n := -1
+	if len(args) == 1 {
+		n = slices.IndexFunc(components, func(c build.Component) bool { return c.Name == args[0] })
+	}
+	if n < 0 {
+		return 2, fmt.Errorf("%w: path wants the name of a part, such as 'kubernetes'", errUsage)
+	}
+	builder, err := o.builder(build.NewProgress(os.Stderr))
+	if err != nil {
+		return 1, err
+	}
+	installed, err := builder.All(ctx, components[n:n+1])
+	if err != nil {
+		return 1, err
+	}
+	fmt.Fprintln(o.out, installed[args[0]])
+	return 0, nil
+}
+
 // build builds what is missing and says where everything is.
 func (o *options) build(ctx context.Context) (build.Installed, error) {
 	progress := build.NewProgress(os.Stderr)
 	if err := progress.Packages(ctx); err != nil {
 		return nil, err
 	}
+	builder, err := o.builder(progress)
+	if err != nil {
+		return nil, err
+	}
+	return builder.All(ctx, build.Components())
+}
+
+func (o *options) builder(progress *build.Progress) (build.Builder, error) {
 	root, err := o.root()
 	if err != nil {
-		return nil, err
+		return build.Builder{}, err
 	}
 	cache, err := build.CacheDir()
-	if err != nil {
-		return nil, err
-	}
-	builder := build.Builder{Root: root, Cache: cache, Jobs: o.jobs, Say: progress}
-	return builder.All(ctx, build.Components())
+	return build.Builder{Root: root, Cache: cache, Jobs: o.jobs, Say: progress}, err
 }
 
 func (o *options) root() (string, error) {

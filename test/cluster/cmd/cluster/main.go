@@ -19,6 +19,7 @@ import (
 const usage = `usage: cluster [--state DIR] COMMAND
 
   build                      build what the cluster is made of, once
+  path COMPONENT             build this one part, if need be, and print where its programs are
   up                         bring the cluster up (builds what is missing)
   down                       take it down and prove that nothing is left
   status                     say what runs; status 1 if no cluster is up
@@ -111,6 +112,7 @@ type command struct {
 func commands() map[string]command {
 	return map[string]command{
 		"build":  {anyone: true, run: runBuild},
+		"path":   {anyone: true, run: runPath},
 		"up":     {run: runUp},
 		"down":   {run: runDown},
 		"status": {run: runStatus},
