@@ -105,8 +105,7 @@ func (c *apiServer) await(ctx context.Context, failed <-chan error) error {
 		}
 		for path, patched := range map[string]bool{noop: false, webhook.Path: true} {
 			answer, err := c.ask(ctx, path)
-			var refused net.Error
-			if errors.As(err, &refused) {
+			if _, refused := errors.AsType[net.Error](err); refused {
 				return false, nil // not listening yet
 			}
 			var review admissionv1.AdmissionReview

@@ -14,7 +14,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 
@@ -24,7 +23,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, os.Stdout)
+	err := run(ctx)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -32,9 +31,9 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer) error {
+func run(ctx context.Context) error {
 	ctrl.SetLogger(logr.Discard())
-	r := &results{out: out}
+	r := &results{}
 	// Memory first: it is measured against a heap that nothing else has grown.
 	for _, measure := range []func(context.Context, *results) error{memory, handle, connectors, containers, overHTTPS} {
 		if err := measure(ctx, r); err != nil {
@@ -46,13 +45,12 @@ func run(ctx context.Context, out io.Writer) error {
 
 // results prints what is measured, and remembers which bars were missed.
 type results struct {
-	out    io.Writer
 	missed []string
 }
 
 // ratio prints a value that may not pass its bar.
 func (r *results) ratio(name string, value, bar float64) {
-	r.printf("ratio %s %.2f (bar %.2f)\n", name, value, bar)
+	fmt.Printf("ratio %s %.2f (bar %.2f)\n", name, value, bar)
 	if !(value <= bar) { // a NaN misses too
 		r.missed = append(r.missed, name)
 	}
@@ -60,16 +58,12 @@ func (r *results) ratio(name string, value, bar float64) {
 
 // note prints a ratio that has no bar.
 func (r *results) note(name string, value float64) {
-	r.printf("ratio %s %.2f (no bar)\n", name, value)
+	fmt.Printf("ratio %s %.2f (no bar)\n", name, value)
 }
 
 // detailf prints the absolute values behind a ratio.
 func (r *results) detailf(format string, args ...any) {
-	r.printf("      "+format+"\n", args...)
-}
-
-func (r *results) printf(format string, args ...any) {
-	fmt.Fprintf(r.out, format, args...)
+	fmt.Printf("      "+format+"\n", args...)
 }
 
 func (r *results) verdict() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -146,7 +147,7 @@ func connector(i int, namespace, name, address string) *v1alpha1.Connector {
 // metaOf is the metadata of an object that has been in a cluster for some time.
 func metaOf(i int, namespace, name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{
-		Namespace: namespace, Name: name, UID: uid(i), ResourceVersion: fmt.Sprint(1_000_000 + i), Generation: 1,
+		Namespace: namespace, Name: name, UID: uid(i), ResourceVersion: strconv.Itoa(1_000_000 + i), Generation: 1,
 		Labels:        map[string]string{v1alpha1.LabelManagedBy: v1alpha1.FieldManager},
 		ManagedFields: managedFields(map[string]any{"f:metadata": map[string]any{"f:labels": map[string]any{"f:" + v1alpha1.LabelManagedBy: map[string]any{}}}}),
 	}
