@@ -73,8 +73,9 @@ fuzz: ## fuzz every parser, FUZZTIME (30s) each
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done
 
 .PHONY: bench
-bench: ## run the benchmarks
+bench: ## run the benchmarks, and fail where admission misses a bar
 	go test -run '^$$' -bench . -benchmem $(UNIT)
+	go run ./test/bench
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it

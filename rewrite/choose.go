@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 
@@ -22,11 +23,13 @@ type chooser struct {
 	connectors Connectors
 	policy     *Policy
 	given      []*access.Connector // named by annotation, in its order
+	open       []string            // without an annotation: the namespaces whose Connectors are given
 }
 
 func newChooser(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*chooser, error) {
 	c := &chooser{settings: newSettings(pod, namespace, policy), namespace: namespace, connectors: connectors, policy: policy}
 	if !c.named {
+		c.open = openNamespaces(namespace.Name, policy.TrustedNamespaces)
 		return c, nil
 	}
 	for name := range strings.SplitSeq(c.settings.connectors, ",") {
@@ -67,7 +70,7 @@ func (c *chooser) usable(name route.Connector) (*access.Connector, error) {
 type candidate struct {
 	*access.Connector
 	repository string
-	rank       int // of its namespace, or its place in the annotation
+	rank       int // 0 for the Pod's own namespace and 1 for trusted ones, or its place in the annotation
 	specific   int // length of the pattern that grants
 }
 
@@ -99,36 +102,46 @@ func (c *chooser) choose(domain, path string) (best candidate, reason Reason) {
 }
 
 // candidates yields, with their rank, the Connectors that this Pod may be given for a registry.
-func (c *chooser) candidates(domain string) func(yield func(int, *access.Connector) bool) {
+func (c *chooser) candidates(domain string) iter.Seq2[int, *access.Connector] {
+	if c.named {
+		return slices.All(c.given)
+	}
 	return func(yield func(int, *access.Connector) bool) {
-		if c.named {
-			for rank, connector := range c.given {
-				if !yield(rank, connector) {
-					return
-				}
-			}
-			return
-		}
 		for _, registry := range spellings(domain) {
-			for _, connector := range c.connectors.ByRegistry(registry) {
-				if rank, ok := c.rank(connector.Namespace); ok && !yield(rank, connector) {
-					return
+			list := c.connectors.ByRegistry(registry)
+			for i, namespace := range c.open {
+				for _, connector := range of(list, namespace) {
+					if !yield(min(i, 1), connector) {
+						return
+					}
 				}
 			}
 		}
 	}
 }
 
-// rank puts a namespace's own Connectors before trusted ones; others are not given.
-func (c *chooser) rank(namespace string) (int, bool) {
-	switch {
-	case namespace == c.namespace.Name:
-		return 0, true
-	case slices.Contains(c.policy.TrustedNamespaces, namespace):
-		return 1, true
-	default:
-		return 0, false
+// openNamespaces are those whose Connectors are given without being named: the
+// Pod's own, which comes first, and the trusted ones, none of which does.
+func openNamespaces(own string, trusted []string) []string {
+	list := append(make([]string, 0, 1+len(trusted)), own)
+	for _, name := range trusted {
+		if name != own {
+			list = append(list, name)
+		}
 	}
+	return list
+}
+
+// of returns a namespace's part of a list that is sorted by namespace: a
+// company's one registry may have a Connector for each of its teams.
+func of(list []*access.Connector, namespace string) []*access.Connector {
+	start, _ := slices.BinarySearchFunc(list, namespace, byNamespace)
+	n, _ := slices.BinarySearchFunc(list[start:], namespace+"\x00", byNamespace) // the next name that can be
+	return list[start : start+n]
+}
+
+func byNamespace(connector *access.Connector, namespace string) int {
+	return cmp.Compare(connector.Namespace, namespace)
 }
 
 // better reports whether a comes before b: by rank, then by what grants more

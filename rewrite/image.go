@@ -1,7 +1,6 @@
 package rewrite
 
 import (
-	"errors"
 	"slices"
 	"strings"
 
@@ -27,8 +26,10 @@ func (c *chooser) image(written string) (outcome, error) {
 		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil //nolint:nilerr // what cannot be read is left alone
 	}
 	domain, path := strings.ToLower(reference.Domain(named)), reference.Path(named)
-	if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {
-		return c.routed(host, path)
+	if strings.HasSuffix(domain, c.policy.ClusterDomain) { // else no error need be made to be thrown away
+		if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {
+			return c.routed(host, path)
+		}
 	}
 	if c.keep {
 		return outcome{reason: ReasonImagesKept}, nil
@@ -37,18 +38,15 @@ func (c *chooser) image(written string) (outcome, error) {
 	if reason != ReasonRewritten {
 		return outcome{reason: reason}, nil
 	}
-	image := chosen.Host(c.policy.ClusterDomain) + "/" + chosen.Format() + "/" + chosen.repository + suffix(named)
-	if _, err := reference.ParseNormalizedNamed(image); err != nil {
-		return tooLong(err), nil
+	// Every part was parsed; only together they may be too long.
+	repository := chosen.Format() + "/" + chosen.repository
+	if len(repository) > reference.RepositoryNameTotalLengthMax {
+		return outcome{reason: ReasonNameTooLong, detail: reference.ErrNameTooLong.Error()}, nil
 	}
-	return outcome{reason: ReasonRewritten, image: image, connector: chosen.Connector.Connector}, nil
-}
-
-func tooLong(err error) outcome {
-	if errors.Is(err, reference.ErrNameTooLong) {
-		return outcome{reason: ReasonNameTooLong, detail: err.Error()}
-	}
-	return outcome{reason: ReasonUnparseable, detail: err.Error()}
+	return outcome{
+		reason: ReasonRewritten, connector: chosen.Connector.Connector,
+		image: chosen.Host(c.policy.ClusterDomain) + "/" + repository + suffix(named),
+	}, nil
 }
 
 // routed checks an image that is already in connector form.

@@ -27,6 +27,8 @@ package rewrite
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -57,6 +59,8 @@ func (n Namespace) caller() access.Caller {
 
 // Pod returns the Pod as it is to be created. The error is a *Refusal; the
 // input is never changed, and it is returned as it is where nothing changes.
+// Otherwise the two share what is the same in both: who changes one of them
+// takes a DeepCopy first.
 func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*corev1.Pod, Report, error) {
 	var report Report
 	if skip, alone := leaveAlone(pod, policy); alone {
@@ -67,7 +71,7 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 	if err != nil {
 		return pod, report, err
 	}
-	out := pod.DeepCopy()
+	out := writable(pod)
 	for field := range imageFields(&out.Spec) {
 		if err := rewriteField(field, choice, &report); err != nil {
 			return pod, Report{}, err
@@ -82,14 +86,15 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 // Update returns a Pod that exists as it is to become, before being as it is
 // now. Only images that the request changes are considered, since nothing else
 // can change, and only where the Pod lists the pull secret: without it an image
-// in connector form could never be pulled. The error is a *Refusal.
+// in connector form could never be pulled. The error is a *Refusal, and the
+// input is shared as in Pod.
 func Update(before, pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Policy) (*corev1.Pod, Report, error) {
 	var report Report
 	if skip, alone := leaveAlone(pod, policy); alone {
 		report.skip(skip)
 		return pod, report, nil
 	}
-	out := pod.DeepCopy()
+	out := writable(pod)
 	changed := changedFields(&before.Spec, &out.Spec)
 	if len(changed) == 0 {
 		return pod, report, nil
@@ -112,6 +117,35 @@ func Update(before, pod *corev1.Pod, namespace Namespace, connectors Connectors,
 		}
 	}
 	return out, report, nil
+}
+
+// writable returns a copy of a Pod that shares with it whatever this package
+// never changes. Lists that it only appends to are shared too, without the room
+// behind them. A copy of everything costs more than all that is decided about it.
+func writable(pod *corev1.Pod) *corev1.Pod {
+	out := *pod
+	out.Annotations = maps.Clone(pod.Annotations)
+	spec := &out.Spec
+	spec.ImagePullSecrets = slices.Clip(spec.ImagePullSecrets)
+	spec.InitContainers = writableContainers(spec.InitContainers)
+	spec.Containers = writableContainers(spec.Containers)
+	spec.EphemeralContainers = slices.Clone(spec.EphemeralContainers)
+	spec.Volumes = slices.Clone(spec.Volumes)
+	for i := range spec.Volumes {
+		if image := spec.Volumes[i].Image; image != nil {
+			spec.Volumes[i].Image = new(*image)
+		}
+	}
+	return &out
+}
+
+func writableContainers(list []corev1.Container) []corev1.Container {
+	list = slices.Clone(list)
+	for i := range list {
+		list[i].Env = slices.Clone(list[i].Env)
+		list[i].VolumeMounts = slices.Clip(list[i].VolumeMounts)
+	}
+	return list
 }
 
 func rewriteField(field imageField, choice *chooser, report *Report) error {

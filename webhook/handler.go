@@ -19,7 +19,6 @@ import (
 	"net/http"
 	"time"
 
-	"gomodules.xyz/jsonpatch/v2"
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
@@ -115,10 +114,14 @@ func (h *Handler) update(ctx context.Context, name string, before, pod *corev1.P
 
 // await returns the namespace once it has its pull secret.
 func (h *Handler) await(ctx context.Context, name string) (namespace rewrite.Namespace, ok bool) {
-	err := wait.PollUntilContextTimeout(ctx, waitInterval, waitLimit, true, func(ctx context.Context) (bool, error) {
+	look := func(ctx context.Context) (bool, error) {
 		namespace, ok = h.cluster.Namespace(ctx, name)
 		return ok && h.cluster.HasPullSecret(ctx, name), nil
-	})
+	}
+	if prepared, _ := look(ctx); prepared { // timers are for those who wait
+		return namespace, true
+	}
+	err := wait.PollUntilContextTimeout(ctx, waitInterval, waitLimit, false, look)
 	return namespace, err == nil
 }
 
@@ -133,31 +136,8 @@ func refused(err error) admission.Response {
 }
 
 func respond(before, after *corev1.Pod, report rewrite.Report) admission.Response {
-	patch, err := diff(before, after)
-	if err != nil {
-		return admission.Errored(http.StatusInternalServerError, err)
-	}
-	response := admission.Patched("", patch...)
+	response := admission.Patched("", diff(before, after)...)
 	response.Warnings = warnings(report)
 	response.AuditAnnotations = map[string]string{auditKey(before): audit(report)}
 	return response
-}
-
-func diff(before, after *corev1.Pod) ([]jsonpatch.Operation, error) {
-	if before == after {
-		return nil, nil
-	}
-	a, err := json.Marshal(before)
-	if err != nil {
-		return nil, fmt.Errorf("encode the Pod as it was: %w", err)
-	}
-	b, err := json.Marshal(after)
-	if err != nil {
-		return nil, fmt.Errorf("encode the Pod as it is to be: %w", err)
-	}
-	patch, err := jsonpatch.CreatePatch(a, b)
-	if err != nil {
-		return nil, fmt.Errorf("compare the Pod before and after: %w", err)
-	}
-	return patch, nil
 }
