@@ -49,6 +49,9 @@ const (
 	MaxDepth = 500
 )
 
+// byteOrderMark starts files that some editors write.
+const byteOrderMark = "\ufeff"
+
 // Stream is a file of manifests, parsed.
 type Stream struct {
 	name  string
@@ -123,10 +126,9 @@ func Parse(name string, content []byte) (*Stream, error) {
 
 // cutMark puts a byte order mark aside: columns are counted without it.
 func (s *Stream) cutMark(content []byte) []byte {
-	const mark = "\ufeff"
-	rest, ok := bytes.CutPrefix(content, []byte(mark))
+	rest, ok := bytes.CutPrefix(content, []byte(byteOrderMark))
 	if ok {
-		s.parts = append(s.parts, part{text: content[:len(mark)]})
+		s.parts = append(s.parts, part{text: content[:len(byteOrderMark)]})
 	}
 	return rest
 }

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -42,9 +43,29 @@ func convert(value, into any) error {
 		return fmt.Errorf("encode: %w", err)
 	}
 	if err := kjson.Unmarshal(text, into); err != nil {
-		return fmt.Errorf("the types do not fit: %w", err)
+		return typeMismatch(text, into, err)
 	}
 	return nil
+}
+
+// mismatch is a field whose value has another type than it must have.
+type mismatch struct {
+	field, value string
+}
+
+// Error names the field, not its value.
+func (m *mismatch) Error() string {
+	return fmt.Sprintf("`%s` may not be of type '%s'", m.field, m.value)
+}
+
+// typeMismatch finds the field that an object could not be decoded for. The
+// decoder of Kubernetes keeps it to itself; that of the standard library tells.
+func typeMismatch(text []byte, into any, err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(json.Unmarshal(text, into), &wrong) {
+		return &mismatch{field: wrong.Field, value: wrong.Value}
+	}
+	return fmt.Errorf("the types do not fit: %w", err)
 }
 
 // untyped is what a typed value looks like in JSON.

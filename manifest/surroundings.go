@@ -67,7 +67,7 @@ func (s *Surroundings) AddStream(stream *Stream) error {
 			}
 		}
 		if err != nil {
-			return d.failAt(r.node, err)
+			return d.failAt(mismatched(r.node, err), err)
 		}
 		return nil
 	})

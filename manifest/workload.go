@@ -96,7 +96,7 @@ func (d *document) identify(r *resource, implied metav1.TypeMeta) error {
 	}
 	said := object{"apiVersion": r.content["apiVersion"], "kind": r.content["kind"], "metadata": r.content["metadata"]}
 	if err := convert(said, &meta); err != nil {
-		return d.failAt(r.node, err)
+		return d.failAt(mismatched(r.node, err), err)
 	}
 	r.TypeMeta = meta.TypeMeta
 	if r.Kind == "" {
@@ -117,6 +117,15 @@ func listOf(list metav1.TypeMeta) (items metav1.TypeMeta, ok bool) {
 	}
 	items = metav1.TypeMeta{Kind: kind, APIVersion: list.APIVersion}
 	return items, ok && isRead(items.GroupVersionKind().GroupKind())
+}
+
+// mismatched is the node of the field that an error is about, or the object itself.
+func mismatched(n *node, err error) *node {
+	var wrong *mismatch
+	if errors.As(err, &wrong) {
+		return n.find(wrong.field)
+	}
+	return n
 }
 
 // failAt places an error at a node.
@@ -153,7 +162,7 @@ func (d *document) workload(r *resource) (w workload, ok bool, err error) {
 	}
 	w.pod = &corev1.Pod{}
 	if err := convert(object{"metadata": w.template["metadata"], "spec": w.template["spec"]}, w.pod); err != nil {
-		return workload{}, false, d.failAt(at, fmt.Errorf("%s '%s': %w", r.Kind, r.name, err))
+		return workload{}, false, d.failAt(mismatched(at, err), fmt.Errorf("%s '%s': %w", r.Kind, r.name, err))
 	}
 	return w, len(w.pod.Spec.Containers)+len(w.pod.Spec.InitContainers) > 0, nil
 }
