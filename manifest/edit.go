@@ -143,7 +143,7 @@ func (e *editor) changeMapping(n *node, have, want object) {
 	}
 	for _, name := range keysOf(want) {
 		inherited, ok := have[name]
-		if written[name] || equal(inherited, want[name]) || ok && !e.override {
+		if written[name] || ok && (equal(inherited, want[name]) || !e.override) {
 			continue
 		}
 		e.appendEntry(n, name, want[name])

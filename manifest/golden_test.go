@@ -137,3 +137,22 @@ func TestNoStaleGolden(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkRewrite(b *testing.B) {
+	text, err := os.ReadFile("testdata/comments.in.yaml")
+	if err != nil {
+		b.Fatal(err)
+	}
+	stream, err := manifest.Parse("comments", text)
+	if err != nil {
+		b.Fatal(err)
+	}
+	around := surroundings(b)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if _, _, err := stream.Rewrite(around, policy()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

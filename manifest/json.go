@@ -10,7 +10,7 @@ import (
 func (s *Stream) JSON() ([]byte, error) {
 	var out bytes.Buffer
 	for _, p := range s.parts {
-		if p.document == nil || p.document.root == nil {
+		if p.document == nil || p.document.root == nil && !p.document.foreign {
 			continue
 		}
 		content, err := p.document.decode()

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 )
 
 // parseJSON parses a piece that holds JSON objects, one after the other. JSON
@@ -40,6 +41,7 @@ func parseJSON(p piece, line, number int) (parts []part, ok bool, err error) {
 		if err := d.limit(); err != nil {
 			return nil, false, err
 		}
+		d.forget()
 		parts = append(parts, part{text: d.text, document: d})
 		line += countBreaks(d.text)
 		at += start + end
@@ -85,7 +87,7 @@ func (r *jsonReader) read(depth int) (*node, error) {
 
 // skip steps over what stands between two tokens.
 func (r *jsonReader) skip(at int) int {
-	for at < len(r.text) && bytes.IndexByte([]byte(" \t\r\n,:"), r.text[at]) >= 0 {
+	for at < len(r.text) && strings.IndexByte(" \t\r\n,:", r.text[at]) >= 0 {
 		at++
 	}
 	return at

@@ -42,9 +42,9 @@ import (
 const (
 	// MaxDocument is the most bytes of one document. An object in a cluster has at most 1.5 MiB; the rest is
 	// for Lists.
-	MaxDocument = 16 << 20
+	MaxDocument = 10 << 20
 	// MaxStream is the most bytes of one stream.
-	MaxStream = 64 << 20
+	MaxStream = 40 << 20
 	// MaxDepth is the most levels of lists and objects in one another.
 	MaxDepth = 500
 )
@@ -168,7 +168,15 @@ func parsePiece(p piece, line, number int) ([]part, error) {
 	if err := d.parse(); err != nil {
 		return nil, err
 	}
+	d.forget()
 	return []part{{text: p.text, document: d}}, nil
+}
+
+// forget drops the tree of a document that will pass: it is many times as large as the text.
+func (d *document) forget() {
+	if d.root != nil && !d.concerns() {
+		d.root, d.foreign = nil, true
+	}
 }
 
 // limit refuses a document that is too large to be one.

@@ -61,8 +61,7 @@ func (m *mismatch) Error() string {
 // typeMismatch finds the field that an object could not be decoded for. The
 // decoder of Kubernetes keeps it to itself; that of the standard library tells.
 func typeMismatch(text []byte, into any, err error) error {
-	var wrong *json.UnmarshalTypeError
-	if errors.As(json.Unmarshal(text, into), &wrong) {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](json.Unmarshal(text, into)); ok {
 		return &mismatch{field: wrong.Field, value: wrong.Value}
 	}
 	return fmt.Errorf("the types do not fit: %w", err)

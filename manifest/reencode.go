@@ -72,7 +72,7 @@ func assignMapping(y *yaml.Node, have, want object) error {
 		}
 	}
 	for _, name := range keysOf(want) {
-		if written[name] || equal(have[name], want[name]) {
+		if inherited, ok := have[name]; written[name] || ok && equal(inherited, want[name]) {
 			continue
 		}
 		var key, value yaml.Node

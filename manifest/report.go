@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode"
 
+	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/rewrite"
 )
 
@@ -150,12 +151,9 @@ func (t teller) at(field string) Entry {
 
 func (t teller) whole(reason rewrite.Reason) Report {
 	e := t.at("")
-	e.Outcome, e.Reason = Skipped, reason
-	switch reason {
-	case ReasonNamespaceNotOptedIn:
-		e.Sentence = "left alone: Namespace '" + t.namespace + "' does not carry the label connectors.berth.dev/inject=enabled"
-	case ReasonNoPodTemplate:
-		e.Sentence = "left alone: it has no Pod template with containers"
+	e.Outcome, e.Reason, e.Sentence = Skipped, reason, "left alone: it has no Pod template with containers"
+	if reason == ReasonNamespaceNotOptedIn {
+		e.Sentence = "left alone: Namespace '" + t.namespace + "' does not carry the label " + v1alpha1.LabelInject + "=" + v1alpha1.InjectEnabled
 	}
 	return Report{e}
 }

@@ -116,8 +116,7 @@ func (d *document) rewriteResource(r *resource, around *Surroundings, policy rew
 		return teller.whole(ReasonNamespaceNotOptedIn), nil
 	}
 	after, told, err := rewrite.Pod(w.pod, namespace, &around.catalogue, policy)
-	var refusal *rewrite.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*rewrite.Refusal](err); ok {
 		return teller.refused(refusal), nil
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -121,8 +122,7 @@ func listOf(list metav1.TypeMeta) (items metav1.TypeMeta, ok bool) {
 
 // mismatched is the node of the field that an error is about, or the object itself.
 func mismatched(n *node, err error) *node {
-	var wrong *mismatch
-	if errors.As(err, &wrong) {
+	if wrong, ok := errors.AsType[*mismatch](err); ok {
 		return n.find(wrong.field)
 	}
 	return n
@@ -169,11 +169,7 @@ func (d *document) workload(r *resource) (w workload, ok bool, err error) {
 
 // fieldPrefix stands before the fields of the Pod in messages.
 func (w *workload) fieldPrefix() string {
-	prefix := w.prefix
-	for _, key := range w.path {
-		prefix += key + "."
-	}
-	return prefix
+	return w.prefix + strings.Join(append(slices.Clone(w.path), ""), ".")
 }
 
 // templateNode is where the Pod template stands, or nil.

@@ -18,7 +18,9 @@ type document struct {
 	line   int // of the stream, where text starts
 	number int // in the stream, from 1
 	json   bool
-	root   *node // nil: the document is empty
+	root   *node // nil: the document is empty, or foreign
+	// foreign: a document of a kind that passes; its tree is not kept.
+	foreign bool
 	// located: the places of all nodes are known, so that the text can be edited.
 	located bool
 	// lineStarts are the offsets of the text's lines; nil until they are asked for.

@@ -113,8 +113,7 @@ func badInput(err error) error {
 
 // exitStatus is that of a process which failed by an error.
 func exitStatus(err error) int {
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		return status.status
 	}
 	return 1

@@ -95,8 +95,7 @@ func readStream(name string, stdin io.Reader) (input, error) {
 }
 
 func notRead(name string, err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
 		err = path.Err
 	}
 	return fmt.Errorf("cannot read '%s': %w", name, err)
