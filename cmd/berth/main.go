@@ -23,7 +23,7 @@ func main() {
 	ctx := ctrl.SetupSignalHandler()
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "berth:", err)
-		os.Exit(1)
+		os.Exit(exitStatus(err))
 	}
 }
 
@@ -32,7 +32,8 @@ func root() *cobra.Command {
 		Use:   "berth",
 		Short: "Registries without credentials in workloads",
 		Long: "Berth lets the workloads of a Kubernetes cluster use registries without holding a credential.\n" +
-			"'controller', 'proxy' and 'node' are its processes in the cluster; the manifests start them.",
+			"'controller', 'proxy' and 'node' are its processes in the cluster; the manifests start them. The other\n" +
+			"commands are for people.",
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -42,7 +43,7 @@ func root() *cobra.Command {
 	c.PersistentPreRun = func(*cobra.Command, []string) {
 		logTo(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	c.AddCommand(controllerCommand(), proxyCommand(), nodeCommand())
+	c.AddCommand(controllerCommand(), proxyCommand(), nodeCommand(), rewriteCommand())
 	return c
 }
 
