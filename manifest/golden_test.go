@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"berth.dev/berth/config"
 	"berth.dev/berth/manifest"
 	"berth.dev/berth/rewrite"
 )
@@ -16,8 +17,8 @@ import (
 //nolint:gochecknoglobals // a flag of the test
 var update = flag.Bool("update", false, "write the goldens as they are now")
 
-func policy() rewrite.Policy {
-	return rewrite.Policy{ClusterDomain: "cluster.local", Trusted: []string{"berth-system"}}
+func policy() *rewrite.Policy {
+	return new(config.Default())
 }
 
 // surroundings are those of the goldens, and what stands in the stream.

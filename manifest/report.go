@@ -168,7 +168,7 @@ func (t teller) report(told rewrite.Report) Report {
 	var report Report
 	for _, c := range told.Changes {
 		e := t.at(c.Field)
-		e.From, e.To, e.Reason, e.Sentence = c.From, c.To, rewrite.ReasonRewritten, rewrite.ReasonRewritten.Sentence()
+		e.From, e.To, e.Reason, e.Sentence = c.From, c.To, c.Reason, c.Reason.Sentence()
 		report = append(report, e)
 	}
 	for _, s := range told.Skips {

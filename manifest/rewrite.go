@@ -52,7 +52,7 @@ func (d *document) understood() (any, error) {
 // Rewrite runs the core over the stream's workloads and returns the new stream.
 // A workload that is refused stays as it is, and has an entry that says so. The
 // error is an *InputError. The stream itself is not changed.
-func (s *Stream) Rewrite(around *Surroundings, policy rewrite.Policy) (*Stream, Report, error) {
+func (s *Stream) Rewrite(around *Surroundings, policy *rewrite.Policy) (*Stream, Report, error) {
 	out := &Stream{name: s.name}
 	var report Report
 	for _, p := range s.parts {
@@ -73,7 +73,7 @@ func (s *Stream) Rewrite(around *Surroundings, policy rewrite.Policy) (*Stream, 
 }
 
 // rewritten returns the document after the core ran over its workloads.
-func (d *document) rewritten(around *Surroundings, policy rewrite.Policy) (*document, Report, error) {
+func (d *document) rewritten(around *Surroundings, policy *rewrite.Policy) (*document, Report, error) {
 	have, err := d.understood()
 	if err != nil {
 		return nil, nil, err
@@ -102,7 +102,7 @@ func (d *document) rewritten(around *Surroundings, policy rewrite.Policy) (*docu
 }
 
 // rewriteResource changes the content of a resource, if it has a Pod template.
-func (d *document) rewriteResource(r *resource, around *Surroundings, policy rewrite.Policy) (Report, error) {
+func (d *document) rewriteResource(r *resource, around *Surroundings, policy *rewrite.Policy) (Report, error) {
 	w, ok, err := d.workload(r)
 	if err != nil || w.pod == nil {
 		return nil, err

@@ -11,9 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/manifest"
-	"berth.dev/berth/rewrite"
 )
 
 // The exit statuses of `berth rewrite`, beside 0.
@@ -53,8 +51,7 @@ type rewriteOptions struct {
 	namespaceFile     string
 	namespace         string
 	output            string
-	clusterDomain     string
-	trusted           []string
+	configuration     string
 	cluster           clusterOptions
 }
 
@@ -83,9 +80,7 @@ func (o *rewriteOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.namespaceFile, "namespace-file", "", "file of the Namespaces, for their labels and annotations")
 	flags.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of objects that do not name theirs")
 	flags.StringVarP(&o.output, "output", "o", "yaml", "what is printed: yaml (the manifests as they came, rewritten), json, diff or report")
-	flags.StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
-	flags.StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace},
-		"namespaces whose Connectors a Pod may be given without naming them")
+	flags.StringVar(&o.configuration, "config", "", "configuration file, as 'berth controller' reads it; without one the defaults hold")
 	o.cluster.add(flags)
 }
 
@@ -160,10 +155,13 @@ type result struct {
 
 // rewrite runs the core over all inputs before anything is printed: bad input leaves no half of an output.
 func (o *rewriteOptions) rewrite(inputs []input, around *manifest.Surroundings) ([]result, error) {
-	policy := rewrite.Policy{ClusterDomain: o.clusterDomain, Trusted: o.trusted}
+	settings, err := newConfiguration(o.configuration)
+	if err != nil {
+		return nil, err
+	}
 	var results []result
 	for _, in := range inputs {
-		after, report, err := in.Rewrite(around, policy)
+		after, report, err := in.Rewrite(around, settings.now())
 		if err != nil {
 			return nil, err
 		}
