@@ -155,9 +155,10 @@ func annotateOriginals(pod *corev1.Pod, changes []Change) {
 	if len(changes) == 0 {
 		return
 	}
-	originals := map[string]string{}
-	if before, ok := pod.Annotations[v1alpha1.AnnotationOriginalImages]; ok && json.Unmarshal([]byte(before), &originals) != nil {
-		originals = map[string]string{} // a user's text that is not ours to read
+	var originals map[string]string
+	before := pod.Annotations[v1alpha1.AnnotationOriginalImages]
+	if json.Unmarshal([]byte(before), &originals) != nil || originals == nil {
+		originals = map[string]string{} // none yet, or a user's text that is not ours to read, 'null' being one
 	}
 	for _, c := range changes {
 		originals[c.Field] = c.From
