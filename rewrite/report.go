@@ -82,6 +82,8 @@ const (
 	ReasonPullSecretMissing Reason = "PullSecretMissing"
 	// ReasonVariableTaken: the user set an environment variable that the proxy needs.
 	ReasonVariableTaken Reason = "VariableTaken"
+	// ReasonMountPathTaken: the user mounts something else where the Connectors' files belong.
+	ReasonMountPathTaken Reason = "MountPathTaken"
 	// ReasonImagesKept: the images annotation says keep.
 	ReasonImagesKept Reason = "ImagesKept"
 	// ReasonPullPolicyNever: kubelet will not pull it.
@@ -128,6 +130,8 @@ func (r Reason) Sentence() string {
 		return "is left alone: the Pod is older than Berth's pull secret; recreate the Pod"
 	case ReasonVariableTaken:
 		return "is left as the user set it"
+	case ReasonMountPathTaken:
+		return "are left as the user set them, without the Connectors' files: their place is taken"
 	case ReasonWindows:
 		return "Pods for Windows nodes are left alone"
 	case ReasonImagesKept:
@@ -154,7 +158,7 @@ func (r Reason) Sentence() string {
 // Warns reports whether a user would want to be told of it when he creates a Pod.
 func (r Reason) Warns() bool {
 	switch r {
-	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken:
+	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken, ReasonMountPathTaken:
 		return true
 	default:
 		return false
