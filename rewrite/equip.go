@@ -72,7 +72,7 @@ func addVolume(spec *corev1.PodSpec, s settings) string {
 	readOnly := true
 	attributes := map[string]string{}
 	if s.named {
-		attributes[attributeConnectors] = s.connectors
+		attributes[attributeConnectors] = strings.Join(s.connectors, ",")
 	}
 	if len(s.configurations) > 0 {
 		attributes[attributeConfigurations] = strings.Join(s.configurations, ",")

@@ -70,7 +70,7 @@ func (s settings) proxyUser() string {
 	if !s.named {
 		return proxyUser
 	}
-	return strings.ReplaceAll(strings.ReplaceAll(s.connectors, " ", ""), "/", "%2F")
+	return strings.ReplaceAll(strings.Join(s.connectors, ","), "/", "%2F")
 }
 
 // bothCases sets a variable in upper and in lower case, unless the user set either.
