@@ -69,6 +69,15 @@ func (c *chooser) routed(host route.Connector, path string) (outcome, error) {
 	return outcome{reason: ReasonAlreadyRouted}, nil
 }
 
+// wouldPull reports whether a field's image goes, or would go, through a Connector.
+func (c *chooser) wouldPull(field imageField) bool {
+	if field.never {
+		return false
+	}
+	result, err := c.image(*field.image)
+	return err != nil || result.reason == ReasonRewritten || result.reason == ReasonAlreadyRouted
+}
+
 // suffix is the tag and digest as written.
 func suffix(named reference.Named) string {
 	var s string

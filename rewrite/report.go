@@ -127,7 +127,7 @@ func (r Reason) Sentence() string {
 	case ReasonAnnotationInvalid:
 		return "is not understood"
 	case ReasonPullSecretMissing:
-		return "is left alone: the Pod is older than Berth's pull secret; recreate the Pod"
+		return "is left alone: the Pod is older than Berth's pull secret and cannot pull through a Connector; recreate the Pod"
 	case ReasonVariableTaken:
 		return "is left as the user set it"
 	case ReasonMountPathTaken:

@@ -100,7 +100,7 @@ func Update(before, pod *corev1.Pod, namespace Namespace, connectors Connectors,
 	}
 	if !listsPullSecret(&before.Spec) {
 		for _, field := range changed {
-			if written, _ := choice.image(*field.image); written.reason == ReasonRewritten {
+			if choice.wouldPull(field) {
 				report.skip(Skip{Field: field.path, Image: *field.image, Reason: ReasonPullSecretMissing})
 			}
 		}
