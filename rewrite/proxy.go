@@ -31,8 +31,11 @@ func addProxy(c *corev1.Container, path string, s settings, policy *Policy, repo
 		})
 		return
 	}
-	if ownProxy(c, envHTTP) && ownProxy(c, envHTTPS) {
-		report.skip(Skip{Field: path + ".env", Reason: ReasonVariableTaken, Detail: "the container keeps its own proxy"})
+	own := slices.DeleteFunc([]string{envHTTP, envHTTPS}, func(name string) bool { return !ownProxy(c, name) })
+	if len(own) > 0 {
+		report.skip(Skip{Field: path + ".env", Reason: ReasonVariableTaken, Detail: "the container keeps its own '" + strings.Join(own, "' and '") + "'"})
+	}
+	if len(own) == 2 {
 		return
 	}
 	before := len(c.Env)
