@@ -24,7 +24,7 @@ type outcome struct {
 func (c *chooser) image(written string) (outcome, error) {
 	named, err := reference.ParseNormalizedNamed(written)
 	if err != nil {
-		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil
+		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil //nolint:nilerr // what is no reference is left alone, not refused
 	}
 	domain, path := strings.ToLower(reference.Domain(named)), reference.Path(named)
 	if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {

@@ -69,7 +69,7 @@ func ownProxy(c *corev1.Container, name string) bool {
 }
 
 // proxyUser names, to the proxy, the Connectors that the annotation names.
-func (s settings) proxyUser() string {
+func (s *settings) proxyUser() string {
 	if !s.named {
 		return proxyUser
 	}

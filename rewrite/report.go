@@ -110,8 +110,6 @@ const (
 // Sentence is the reason for people.
 func (r Reason) Sentence() string {
 	switch r {
-	case ReasonRewritten:
-		return "goes through a Connector now"
 	case ReasonOptedOut:
 		return "the Pod is left alone, as its label asks"
 	case ReasonMirrorPod:
@@ -126,14 +124,26 @@ func (r Reason) Sentence() string {
 		return "Pods of this controller are left alone, since it may make changed Pods anew for ever"
 	case ReasonAnnotationInvalid:
 		return "is not understood"
-	case ReasonPullSecretMissing:
-		return "is left alone: the Pod is older than Berth's pull secret and cannot pull through a Connector; recreate the Pod"
 	case ReasonVariableTaken:
 		return "is left as the user set it"
 	case ReasonMountPathTaken:
 		return "are left as the user set them, without the Connectors' files: their place is taken"
 	case ReasonWindows:
 		return "Pods for Windows nodes are left alone"
+	case ReasonConnectorInvalid, ReasonConnectorNotFound, ReasonConnectorForbidden:
+		return "the Pod contradicts itself"
+	default:
+		return r.ofImage()
+	}
+}
+
+// ofImage is the sentence of a reason that is about an image.
+func (r Reason) ofImage() string {
+	switch r {
+	case ReasonRewritten:
+		return "goes through a Connector now"
+	case ReasonPullSecretMissing:
+		return "is left alone: the Pod is older than Berth's pull secret and cannot pull through a Connector; recreate the Pod"
 	case ReasonImagesKept:
 		return "is kept, as the annotation asks"
 	case ReasonPullPolicyNever:
@@ -148,8 +158,6 @@ func (r Reason) Sentence() string {
 		return "is left alone: its name through the Connector would be too long"
 	case ReasonAlreadyRouted:
 		return "already goes through a Connector"
-	case ReasonConnectorInvalid, ReasonConnectorNotFound, ReasonConnectorForbidden:
-		return "the Pod contradicts itself"
 	default:
 		return "has an unknown reason"
 	}

@@ -68,7 +68,7 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 		return pod, report, err
 	}
 	out := pod.DeepCopy()
-	for field := range imageFields(&out.Spec) {
+	for _, field := range imageFields(&out.Spec) {
 		if err := rewriteField(field, choice, &report); err != nil {
 			return pod, Report{}, err
 		}
