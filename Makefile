@@ -72,6 +72,10 @@ fuzz: ## fuzz every parser, FUZZTIME (30s) each
 	@for p in $(UNIT); do for f in $$(go test -list '^Fuzz' $$p | grep ^Fuzz); do \
 	  go test -run '^$$' -fuzz "^$$f$$" -fuzztime $${FUZZTIME:-30s} $$p || exit 1; done; done
 
+.PHONY: mutation
+mutation: ## break the rules of the core one by one, and see that a test fails for each
+	go run ./test/mutation
+
 .PHONY: bench
 bench: ## run the benchmarks, and fail where admission misses a bar
 	go test -run '^$$' -bench . -benchmem $(UNIT)

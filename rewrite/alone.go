@@ -11,7 +11,7 @@ import (
 
 // leaveAlone reports whether nothing of the Pod may be touched, and why.
 func leaveAlone(pod *corev1.Pod, policy *Policy) (Skip, bool) {
-	if pod.Annotations[corev1.MirrorPodAnnotationKey] != "" {
+	if _, mirror := pod.Annotations[corev1.MirrorPodAnnotationKey]; mirror {
 		return Skip{Reason: ReasonMirrorPod}, true
 	}
 	if pod.Labels[v1alpha1.LabelInject] == v1alpha1.InjectDisabled {

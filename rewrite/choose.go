@@ -32,8 +32,8 @@ func newChooser(pod *corev1.Pod, namespace Namespace, connectors Connectors, pol
 		c.open = openNamespaces(namespace.Name, policy.TrustedNamespaces)
 		return c, nil
 	}
-	for name := range strings.SplitSeq(c.settings.connectors, ",") {
-		connector, err := c.byAnnotation(strings.TrimSpace(name))
+	for _, name := range c.settings.connectors {
+		connector, err := c.byAnnotation(name)
 		if err != nil {
 			return nil, inField(err, "metadata.annotations["+v1alpha1.AnnotationConnector+"]")
 		}

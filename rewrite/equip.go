@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"path"
 	"strconv"
 	"strings"
 
@@ -40,15 +41,16 @@ func equip(pod *corev1.Pod, s *settings, policy *Policy, report *Report) {
 	}{{"initContainers", pod.Spec.InitContainers}, {"containers", pod.Spec.Containers}} {
 		for i := range list.containers {
 			c := &list.containers[i]
-			path := "spec." + list.name + "{" + c.Name + "}"
-			if files && mount(c, volume, policy.Files.MountPath) {
-				report.Changes = append(report.Changes, Change{Field: path + ".volumeMounts", Reason: ReasonFilesAdded, To: policy.Files.MountPath})
+			field := "spec." + list.name + "{" + c.Name + "}"
+			var folder string
+			if files {
+				folder = mount(c, field, volume, policy.Files.MountPath, report)
 			}
 			if proxy {
-				addProxy(c, path, s, policy, report)
+				addProxy(c, field, s, policy, report)
 			}
-			if files && proxy {
-				trust(c, &policy.Files)
+			if folder != "" && proxy {
+				trust(c, folder, &policy.Files)
 			}
 		}
 	}
@@ -70,7 +72,7 @@ func addVolume(spec *corev1.PodSpec, s *settings) string {
 	readOnly := true
 	attributes := map[string]string{}
 	if s.named {
-		attributes[attributeConnectors] = s.connectors
+		attributes[attributeConnectors] = strings.Join(s.connectors, ",")
 	}
 	if len(s.configurations) > 0 {
 		attributes[attributeConfigurations] = strings.Join(s.configurations, ",")
@@ -81,24 +83,32 @@ func addVolume(spec *corev1.PodSpec, s *settings) string {
 	return name
 }
 
-// mount mounts the volume, unless the container has it or something else there.
-func mount(c *corev1.Container, volume, path string) bool {
+// mount mounts the volume, unless the container has it or something else there,
+// and returns the folder in which the container finds the files; empty: in none.
+func mount(c *corev1.Container, field, volume, folder string, report *Report) string {
+	taken := false
 	for _, m := range c.VolumeMounts {
-		if m.Name == volume || m.MountPath == path {
-			return false
+		if m.Name == volume && m.SubPath == "" && m.SubPathExpr == "" {
+			return path.Clean(m.MountPath)
 		}
+		taken = taken || path.Clean(m.MountPath) == folder
 	}
-	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volume, ReadOnly: true, MountPath: path})
-	return true
+	if taken {
+		report.skip(Skip{Field: field + ".volumeMounts", Reason: ReasonMountPathTaken, Detail: "'" + folder + "'"})
+		return ""
+	}
+	c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: volume, ReadOnly: true, MountPath: folder})
+	report.Changes = append(report.Changes, Change{Field: field + ".volumeMounts", Reason: ReasonFilesAdded, To: folder})
+	return folder
 }
 
 // trust names the bundle in every variable that clients look at and that is not set.
-func trust(c *corev1.Container, files *v1alpha1.FilesConfiguration) {
+func trust(c *corev1.Container, folder string, files *v1alpha1.FilesConfiguration) {
 	for _, name := range files.CAVariables {
-		setDefault(c, name, files.MountPath+"/"+BundleFile)
+		setDefault(c, name, folder+"/"+BundleFile)
 	}
 	if files.JavaTrustStore {
-		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+files.MountPath+"/"+TrustStoreFile+
+		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+folder+"/"+TrustStoreFile+
 			" -Djavax.net.ssl.trustStoreType=PKCS12")
 	}
 }

@@ -23,7 +23,7 @@ type outcome struct {
 func (c *chooser) image(written string) (outcome, error) {
 	named, err := reference.ParseNormalizedNamed(written)
 	if err != nil {
-		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil //nolint:nilerr // what cannot be read is left alone
+		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil //nolint:nilerr // what is no reference is left alone, not refused
 	}
 	domain, path := strings.ToLower(reference.Domain(named)), reference.Path(named)
 	if strings.HasSuffix(domain, c.policy.ClusterDomain) { // else no error need be made to be thrown away
@@ -65,6 +65,15 @@ func (c *chooser) routed(host route.Connector, path string) (outcome, error) {
 			"' does not grant namespace '" + c.namespace.Name + "' to pull '" + repository + "'; ask its owner to list it in the Connector's `spec.access`"}
 	}
 	return outcome{reason: ReasonAlreadyRouted}, nil
+}
+
+// wouldPull reports whether a field's image goes, or would go, through a Connector.
+func (c *chooser) wouldPull(field imageField) bool {
+	if field.never {
+		return false
+	}
+	result, err := c.image(*field.image)
+	return err != nil || result.reason == ReasonRewritten || result.reason == ReasonAlreadyRouted
 }
 
 // suffix is the tag and digest as written.

@@ -31,8 +31,11 @@ func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, rep
 		})
 		return
 	}
-	if ownProxy(c, envHTTP) && ownProxy(c, envHTTPS) {
-		report.skip(Skip{Field: path + ".env", Reason: ReasonVariableTaken, Detail: "the container keeps its own proxy"})
+	own := slices.DeleteFunc([]string{envHTTP, envHTTPS}, func(name string) bool { return !ownProxy(c, name) })
+	if len(own) > 0 {
+		report.skip(Skip{Field: path + ".env", Reason: ReasonVariableTaken, Detail: "the container keeps its own '" + strings.Join(own, "' and '") + "'"})
+	}
+	if len(own) == 2 {
 		return
 	}
 	before := len(c.Env)
@@ -70,7 +73,7 @@ func (s *settings) proxyUser() string {
 	if !s.named {
 		return proxyUser
 	}
-	return strings.ReplaceAll(strings.ReplaceAll(s.connectors, " ", ""), "/", "%2F")
+	return strings.ReplaceAll(strings.Join(s.connectors, ","), "/", "%2F")
 }
 
 // bothCases sets a variable in upper and in lower case, unless the user set either.

@@ -82,6 +82,8 @@ const (
 	ReasonPullSecretMissing Reason = "PullSecretMissing"
 	// ReasonVariableTaken: the user set an environment variable that the proxy needs.
 	ReasonVariableTaken Reason = "VariableTaken"
+	// ReasonMountPathTaken: the user mounts something else where the Connectors' files belong.
+	ReasonMountPathTaken Reason = "MountPathTaken"
 	// ReasonImagesKept: the images annotation says keep.
 	ReasonImagesKept Reason = "ImagesKept"
 	// ReasonPullPolicyNever: kubelet will not pull it.
@@ -107,42 +109,64 @@ const (
 
 // Sentence is the reason for people.
 func (r Reason) Sentence() string {
-	if sentence, ok := sentences()[r]; ok {
-		return sentence
+	switch r {
+	case ReasonOptedOut:
+		return "the Pod is left alone, as its label asks"
+	case ReasonMirrorPod:
+		return "the Pod mirrors a static Pod and is left alone"
+	case ReasonProxyAdded:
+		return "the container was given the proxy"
+	case ReasonFilesAdded:
+		return "the container was given the Connectors' files"
+	case ReasonNodeClass:
+		return "Pods for nodes of this class are left alone"
+	case ReasonOwner:
+		return "Pods of this controller are left alone, since it may make changed Pods anew for ever"
+	case ReasonAnnotationInvalid:
+		return "is not understood"
+	case ReasonVariableTaken:
+		return "is left as the user set it"
+	case ReasonMountPathTaken:
+		return "are left as the user set them, without the Connectors' files: their place is taken"
+	case ReasonWindows:
+		return "Pods for Windows nodes are left alone"
+	case ReasonConnectorInvalid, ReasonConnectorNotFound, ReasonConnectorForbidden:
+		return "the Pod contradicts itself"
+	default:
+		return r.ofImage()
 	}
-	return "has an unknown reason"
 }
 
-func sentences() map[Reason]string {
-	return map[Reason]string{
-		ReasonRewritten:          "goes through a Connector now",
-		ReasonOptedOut:           "the Pod is left alone, as its label asks",
-		ReasonMirrorPod:          "the Pod mirrors a static Pod and is left alone",
-		ReasonProxyAdded:         "the container was given the proxy",
-		ReasonFilesAdded:         "the container was given the Connectors' files",
-		ReasonNodeClass:          "Pods for nodes of this class are left alone",
-		ReasonOwner:              "Pods of this controller are left alone, since it may make changed Pods anew for ever",
-		ReasonAnnotationInvalid:  "is not understood",
-		ReasonPullSecretMissing:  "is left alone: the Pod is older than Berth's pull secret; recreate the Pod",
-		ReasonVariableTaken:      "is left as the user set it",
-		ReasonWindows:            "Pods for Windows nodes are left alone",
-		ReasonImagesKept:         "is kept, as the annotation asks",
-		ReasonPullPolicyNever:    "is left alone: `imagePullPolicy` is Never",
-		ReasonUnparseable:        "is left alone: it is not an image reference",
-		ReasonNoConnector:        "is left alone: no Connector for its registry is open to this Pod",
-		ReasonNotGranted:         "is left alone: no Connector grants this namespace to pull that repository",
-		ReasonNameTooLong:        "is left alone: its name through the Connector would be too long",
-		ReasonAlreadyRouted:      "already goes through a Connector",
-		ReasonConnectorInvalid:   "the Pod contradicts itself",
-		ReasonConnectorNotFound:  "the Pod contradicts itself",
-		ReasonConnectorForbidden: "the Pod contradicts itself",
+// ofImage is the sentence of a reason that is about an image.
+func (r Reason) ofImage() string {
+	switch r {
+	case ReasonRewritten:
+		return "goes through a Connector now"
+	case ReasonPullSecretMissing:
+		return "is left alone: the Pod is older than Berth's pull secret and cannot pull through a Connector; recreate the Pod"
+	case ReasonImagesKept:
+		return "is kept, as the annotation asks"
+	case ReasonPullPolicyNever:
+		return "is left alone: `imagePullPolicy` is Never"
+	case ReasonUnparseable:
+		return "is left alone: it is not an image reference"
+	case ReasonNoConnector:
+		return "is left alone: no Connector for its registry is open to this Pod"
+	case ReasonNotGranted:
+		return "is left alone: no Connector grants this namespace to pull that repository"
+	case ReasonNameTooLong:
+		return "is left alone: its name through the Connector would be too long"
+	case ReasonAlreadyRouted:
+		return "already goes through a Connector"
+	default:
+		return "has an unknown reason"
 	}
 }
 
 // Warns reports whether a user would want to be told of it when he creates a Pod.
 func (r Reason) Warns() bool {
 	switch r {
-	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken:
+	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken, ReasonMountPathTaken:
 		return true
 	default:
 		return false

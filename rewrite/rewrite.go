@@ -72,7 +72,7 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 		return pod, report, err
 	}
 	out := writable(pod)
-	for field := range imageFields(&out.Spec) {
+	for _, field := range imageFields(&out.Spec) {
 		if err := rewriteField(field, choice, &report); err != nil {
 			return pod, Report{}, err
 		}
@@ -105,7 +105,7 @@ func Update(before, pod *corev1.Pod, namespace Namespace, connectors Connectors,
 	}
 	if !listsPullSecret(&before.Spec) {
 		for _, field := range changed {
-			if written, _ := choice.image(*field.image); written.reason == ReasonRewritten {
+			if choice.wouldPull(field) {
 				report.skip(Skip{Field: field.path, Image: *field.image, Reason: ReasonPullSecretMissing})
 			}
 		}
@@ -189,9 +189,10 @@ func annotateOriginals(pod *corev1.Pod, changes []Change) {
 	if len(changes) == 0 {
 		return
 	}
-	originals := map[string]string{}
-	if before, ok := pod.Annotations[v1alpha1.AnnotationOriginalImages]; ok && json.Unmarshal([]byte(before), &originals) != nil {
-		originals = map[string]string{} // a user's text that is not ours to read
+	var originals map[string]string
+	before := pod.Annotations[v1alpha1.AnnotationOriginalImages]
+	if json.Unmarshal([]byte(before), &originals) != nil || originals == nil {
+		originals = map[string]string{} // none yet, or a user's text that is not ours to read, 'null' being one
 	}
 	for _, c := range changes {
 		originals[c.Field] = c.From

@@ -11,8 +11,8 @@ import (
 
 // settings are what a Pod's annotations, or else its Namespace's, ask for.
 type settings struct {
-	// connectors is the list as it was written; named says whether there is one.
-	connectors string
+	// connectors are those that are named, in order, without the spaces around them; named says whether there is a list.
+	connectors []string
 	named      bool
 	// keep leaves every image as it is.
 	keep bool
@@ -26,7 +26,8 @@ type settings struct {
 
 func newSettings(pod *corev1.Pod, namespace Namespace, policy *Policy) settings {
 	var s settings
-	s.connectors, s.named = annotation(pod, namespace, v1alpha1.AnnotationConnector)
+	connectors, named := annotation(pod, namespace, v1alpha1.AnnotationConnector)
+	s.connectors, s.named = entries(connectors), named
 	s.keep = s.choice(pod, namespace, v1alpha1.AnnotationImages, v1alpha1.ImagesRewrite, v1alpha1.ImagesKeep) == v1alpha1.ImagesKeep
 	switch s.choice(pod, namespace, v1alpha1.AnnotationProxy, v1alpha1.ProxyPipelines, v1alpha1.ProxyAlways, v1alpha1.ProxyNever) {
 	case v1alpha1.ProxyAlways:
@@ -35,14 +36,19 @@ func newSettings(pod *corev1.Pod, namespace Namespace, policy *Policy) settings 
 		s.proxy = ofPipeline(pod, policy)
 	}
 	list, _ := annotation(pod, namespace, v1alpha1.AnnotationConfigurations)
-	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.TrimSpace(name); name != "" {
-			s.configurations = append(s.configurations, name)
-		}
-	}
+	s.configurations = slices.DeleteFunc(entries(list), func(name string) bool { return name == "" })
 	slices.Sort(s.configurations)
 	s.configurations = slices.Compact(s.configurations)
 	return s
+}
+
+// entries are those of a list with commas, without the white space around them.
+func entries(list string) []string {
+	all := strings.Split(list, ",")
+	for i := range all {
+		all[i] = strings.TrimSpace(all[i])
+	}
+	return all
 }
 
 // choice returns the annotation's value if it is one of those known, and else
