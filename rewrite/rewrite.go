@@ -130,13 +130,22 @@ func writable(pod *corev1.Pod) *corev1.Pod {
 	spec.InitContainers = writableContainers(spec.InitContainers)
 	spec.Containers = writableContainers(spec.Containers)
 	spec.EphemeralContainers = slices.Clone(spec.EphemeralContainers)
-	spec.Volumes = slices.Clone(spec.Volumes)
-	for i := range spec.Volumes {
-		if image := spec.Volumes[i].Image; image != nil {
-			spec.Volumes[i].Image = new(*image)
+	spec.Volumes = writableVolumes(spec.Volumes)
+	return &out
+}
+
+func writableVolumes(list []corev1.Volume) []corev1.Volume {
+	ofImage := func(v corev1.Volume) bool { return v.Image != nil }
+	if !slices.ContainsFunc(list, ofImage) {
+		return slices.Clip(list)
+	}
+	list = slices.Clone(list)
+	for i := range list {
+		if ofImage(list[i]) {
+			list[i].Image = new(*list[i].Image)
 		}
 	}
-	return &out
+	return list
 }
 
 func writableContainers(list []corev1.Container) []corev1.Container {

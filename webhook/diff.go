@@ -44,10 +44,10 @@ func (p *patch) remove(path string) {
 	*p = append(*p, jsonpatch.NewOperation("remove", path, nil))
 }
 
-// compare compares two values of one type, both of which the encoded Pods show at the path.
+// compare compares two values of one type, both of which the encoded Pods show
+// at the path, and which are not easily seen to be the same.
 func (p *patch) compare(path string, a, b reflect.Value) {
 	switch {
-	case same(a, b):
 	case encodesItself(a.Type()) || null(a) || null(b):
 		p.replace(path, b)
 	case a.Kind() == reflect.Pointer:
