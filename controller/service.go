@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
+	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/route"
 )
@@ -30,7 +31,10 @@ func (r *Connectors) examineProxy(ctx context.Context, c *v1alpha1.Connector, f 
 	c.Status.Proxy.HTTPAddress = &v1alpha1.ProxyAddress{
 		URL: "https://" + name.Host(r.ClusterDomain) + "/" + name.Format(), CABundle: bundle,
 	}
+	_, unusable := access.New(c)
 	switch {
+	case unusable != nil:
+		f.nof(kind, v1alpha1.ReasonSpecUnusable, "%v; until it is corrected nobody can use it", unusable)
 	case !ours:
 		f.nof(kind, v1alpha1.ReasonServiceTaken,
 			"Service '%s' is not as Berth made it, or was made by somebody else; delete it, and Berth makes it anew", v1alpha1.ServicePrefix+c.Name)

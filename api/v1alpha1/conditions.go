@@ -19,7 +19,7 @@ const (
 	// Reasons: Accepted, NotNeeded, CredentialRefused, UnexpectedAnswer, Unreachable, Blocked.
 	ConditionAuthReady = "AuthReady"
 	// ConditionProxyReady: the Connector's Service leads to the proxy, whose certificate authority is known.
-	// Reasons: Serving, ServiceTaken, AuthorityPending.
+	// Reasons: Serving, SpecUnusable, ServiceTaken, AuthorityPending.
 	ConditionProxyReady = "ProxyReady"
 	// ConditionReady: all of the above are True.
 	// Reasons: Ready, or the reason of the first that is not True.
@@ -68,6 +68,8 @@ const (
 	ReasonUnexpectedAnswer = "UnexpectedAnswer"
 	// ReasonServing: the Connector's Service leads to the proxy.
 	ReasonServing = "Serving"
+	// ReasonSpecUnusable: the API server took a spec that cannot be used, so Berth acts as if there were no such Connector.
+	ReasonSpecUnusable = "SpecUnusable"
 	// ReasonServiceTaken: a Service of the Connector's name exists that Berth did not make, or was changed.
 	ReasonServiceTaken = "ServiceTaken"
 	// ReasonAuthorityPending: the proxy's certificate authority does not exist yet.

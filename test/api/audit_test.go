@@ -65,7 +65,7 @@ func (a *audit) read() ([]auditEvent, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	content, err := io.ReadAll(io.NewSectionReader(file, a.offset, 1<<30))
 	if err != nil {
 		return nil, err

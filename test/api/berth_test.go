@@ -115,7 +115,7 @@ func (b *process) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer response.Body.Close()
+		defer func() { _ = response.Body.Close() }()
 		if response.StatusCode != http.StatusOK {
 			return errors.New(response.Status)
 		}
@@ -152,7 +152,7 @@ func freePorts(ctx context.Context) (a, b int, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return ports[0], ports[1], nil

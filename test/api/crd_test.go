@@ -1,10 +1,13 @@
 package api_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -129,4 +132,28 @@ func TestAddressStays(t *testing.T) {
 	if header := strings.Fields(strings.SplitN(out.stdout, "\n", 2)[0]); diff([]string{"NAME", "CLASS", "ADDRESS", "READY", "AGE"}, header) != "" {
 		t.Errorf("columns: %v", header)
 	}
+}
+
+// TestUnusableSelector: what the schema of a CRD cannot check stands in the status.
+func TestUnusableSelector(t *testing.T) {
+	w := enter(t)
+	c := &v1alpha1.Connector{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace("crd").Name, Name: "registry"},
+		Spec: v1alpha1.ConnectorSpec{ConnectorClassName: "oci", Address: "https://registry.invalid", Access: []v1alpha1.AccessRule{{
+			Namespaces: v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "team", Operator: "Like", Values: []string{"a"}}},
+			}},
+		}}},
+	}
+	w.ok(w.client.Create(w.ctx, c))
+	w.ok(eventually(w.ctx, "the condition", func(ctx context.Context) error {
+		if err := w.client.Get(ctx, client.ObjectKeyFromObject(c), c); err != nil {
+			return err
+		}
+		ready := meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady)
+		if ready == nil || ready.Reason != v1alpha1.ReasonSpecUnusable || !strings.Contains(ready.Message, "`spec.access[0]`") || !strings.Contains(ready.Message, "Like") {
+			return fmt.Errorf("it is not there: %v", ready)
+		}
+		return nil
+	}))
 }

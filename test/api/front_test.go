@@ -37,12 +37,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "no such Service", http.StatusBadGateway)
 		return
 	}
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	from, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	if _, err := io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
 		return
 	}

@@ -27,7 +27,7 @@ spec:
 func TestWarnings(t *testing.T) {
 	w := enter(t)
 	p := pod(w.opted("warned").Name, "registry.test/team/app:v1", "registry.test/secret/app:v1", "elsewhere.test/x:v1")
-	p.TypeMeta.APIVersion, p.TypeMeta.Kind = "v1", "Pod"
+	p.APIVersion, p.Kind = "v1", "Pod"
 	p.Annotations = map[string]string{v1alpha1.AnnotationProxy: "sometimes"}
 	text, err := yaml.Marshal(p)
 	w.ok(err)

@@ -38,7 +38,7 @@ func run(m *testing.M) (status int) {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	shared, err = startPlane(context.Background(), dir, programs)
 	defer func() {
 		if err := shared.stop(); err != nil {

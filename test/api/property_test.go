@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -116,7 +117,7 @@ func randomPod(r *rand.Rand) *corev1.Pod {
 
 func randomVolumes(r *rand.Rand, spec *corev1.PodSpec) {
 	for i := range r.IntN(4) {
-		v := corev1.Volume{Name: choose(r, "berth", "berth-2", "data", "v") + choose(r, "", fmt.Sprint(i))}
+		v := corev1.Volume{Name: choose(r, "berth", "berth-2", "data", "v") + choose(r, "", strconv.Itoa(i))}
 		switch r.IntN(5) {
 		case 0:
 			v.Image = &corev1.ImageVolumeSource{Reference: randomImage(r)}
