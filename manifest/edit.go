@@ -51,7 +51,7 @@ func (d *document) editOnce(have, want any, override bool) (*document, error) {
 		spaced: bytes.Contains(d.text, []byte(`": `)),
 	}
 	e.change(d.root, have, want)
-	if e.failed || len(e.edits) == 0 {
+	if e.failed || len(e.edits) == 0 || slices.ContainsFunc(e.edits, func(x edit) bool { return x.start > x.end || x.end > len(d.text) }) {
 		return nil, errNotInPlace
 	}
 	next := &document{text: e.apply(), line: d.line, number: d.number, json: d.json}
@@ -130,7 +130,7 @@ func (e *editor) change(n *node, have, want any) {
 func (e *editor) changeMapping(n *node, have, want object) {
 	written := map[string]bool{}
 	for i, k := range n.keys {
-		name := k.resolved().value
+		name := k.name()
 		written[name] = true
 		if _, ok := have[name]; !ok {
 			continue // a merge key

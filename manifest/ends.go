@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -18,14 +19,25 @@ func (r *yamlReader) skipProperties(at int, y *yaml.Node) int {
 		return at
 	}
 	for at < len(r.text) && (y.Anchor != "" && r.text[at] == '&' || y.Style&yaml.TaggedStyle != 0 && r.text[at] == '!') {
-		end := at
-		for end < len(r.text) && !isBlank(r.text[end:]) {
-			end++
-		}
+		end := r.propertyEnd(at)
 		if next := r.skipBlank(end); next < len(r.text) && !emptyScalar(y) {
 			end = next
 		}
 		at = end
+	}
+	return at
+}
+
+// propertyEnd is the end of an anchor or a tag: where a blank or, in a flow collection, an indicator stands.
+func (r *yamlReader) propertyEnd(at int) int {
+	if r.text[at] == '&' {
+		return r.nameEnd(at + 1)
+	}
+	if bytes.HasPrefix(r.text[at:], []byte("!<")) {
+		return at + max(bytes.IndexByte(r.text[at:], '>')+1, 1)
+	}
+	for at < len(r.text) && !isBlank(r.text[at:]) && strings.IndexByte(",[]{}", r.text[at]) < 0 {
+		at++
 	}
 	return at
 }
@@ -170,6 +182,10 @@ func (r *yamlReader) closer(n *node) int {
 			return n.end
 		}
 		at = next
+	}
+	if at >= len(r.text) {
+		r.lost = true
+		return n.end
 	}
 	return at + 1
 }

@@ -3,6 +3,10 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
+
+	"sigs.k8s.io/yaml"
 )
 
 // shape of a node.
@@ -46,6 +50,33 @@ func (n *node) resolved() *node {
 	return n
 }
 
+// name is what a key means to Kubernetes: YAML 1.1 reads 'n' as false, and JSON
+// knows strings alone, so that it becomes 'false'.
+func (n *node) name() string {
+	n = n.resolved()
+	if n.quote != 0 || !mayResolve(n.value) {
+		return n.value
+	}
+	var keys map[string]any
+	if err := yaml.Unmarshal([]byte("? "+n.value+"\n: 0"), &keys); err != nil || len(keys) != 1 {
+		return n.value
+	}
+	return keysOf(keys)[0]
+}
+
+// mayResolve reports whether a text without quotes may be something else than a string.
+func mayResolve(text string) bool {
+	if text == "" || !unicode.IsLetter(rune(text[0])) {
+		return true
+	}
+	switch strings.ToLower(text) {
+	case "y", "n", "yes", "no", "on", "off", "true", "false", "null":
+		return true
+	default:
+		return false
+	}
+}
+
 // child returns the value of a mapping's key, or nil.
 func (n *node) child(key string) *node {
 	n = n.resolved()
@@ -53,7 +84,7 @@ func (n *node) child(key string) *node {
 		return nil
 	}
 	for i, k := range n.keys {
-		if k.resolved().value == key {
+		if k.name() == key {
 			return n.values[i]
 		}
 	}
@@ -116,7 +147,7 @@ func (n *node) duplicate() (*node, error) {
 	seen := map[string]bool{}
 	if n.shape == mapping {
 		for _, k := range n.keys {
-			name := k.resolved().value
+			name := k.name()
 			if seen[name] {
 				return k, fmt.Errorf("the key '%s' %w", name, errDuplicate)
 			}

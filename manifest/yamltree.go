@@ -146,6 +146,7 @@ func (r *yamlReader) read(y *yaml.Node, indent, depth int) *node {
 		n.quote = quoteOf(y.Style)
 		n.end = r.scalarEnd(n, indent)
 	}
+	r.lost = r.lost || n.end < n.start || n.end > len(r.text)
 	return n
 }
 
