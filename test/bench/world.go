@@ -43,7 +43,9 @@ type world struct {
 }
 
 func newWorld() *world {
-	store := func() toolscache.Store { return toolscache.NewStore(toolscache.MetaNamespaceKeyFunc) }
+	store := func() toolscache.Store {
+		return toolscache.NewIndexer(toolscache.MetaNamespaceKeyFunc, toolscache.Indexers{toolscache.NamespaceIndex: toolscache.MetaNamespaceIndexFunc})
+	}
 	return &world{
 		connectors: store(), services: store(), namespaces: store(), secrets: store(),
 		catalogue: &access.Catalogue{}, policy: config.Default(),
@@ -153,7 +155,7 @@ func metaOf(i int, namespace, name string) metav1.ObjectMeta {
 	}
 }
 
-// addConnector adds a Connector to cache and catalogue, and its Service to the cache.
+// addConnector adds a Connector to cache and catalogue.
 func (w *world) addConnector(c *v1alpha1.Connector) error {
 	cached, err := received(c, &v1alpha1.Connector{})
 	if err != nil {
@@ -164,8 +166,13 @@ func (w *world) addConnector(c *v1alpha1.Connector) error {
 		return err
 	}
 	w.catalogue.Put(compiled)
+	return w.connectors.Add(cached)
+}
+
+// addService adds the Service of a Connector to the cache.
+func (w *world) addService(namespace, connector string) error {
 	service, err := received(&corev1.Service{
-		ObjectMeta: metaOf(0, c.Namespace, v1alpha1.ServicePrefix+c.Name),
+		ObjectMeta: metaOf(0, namespace, v1alpha1.ServicePrefix+connector),
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeExternalName, SessionAffinity: corev1.ServiceAffinityNone,
 			ExternalName: v1alpha1.ProxyService + "." + v1alpha1.SystemNamespace + ".svc." + v1alpha1.ClusterDomain,
@@ -174,10 +181,7 @@ func (w *world) addConnector(c *v1alpha1.Connector) error {
 	if err != nil {
 		return err
 	}
-	if err := w.services.Add(service); err != nil {
-		return err
-	}
-	return w.connectors.Add(cached)
+	return w.services.Add(service)
 }
 
 // addNamespace adds an opted-in Namespace, and its pull secret with a token for
