@@ -31,6 +31,7 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) (status int) {
 	programs := os.Getenv(built)
 	if programs == "" {
+		fmt.Fprintln(os.Stderr, "SKIPPED: the tests against a real API server need its programs; run: make test-api")
 		return m.Run()
 	}
 	dir, err := os.MkdirTemp("", "berth-api-")

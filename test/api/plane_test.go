@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,9 @@ type plane struct {
 	watchdog io.Closer
 	logs     map[string]*lockedBuffer
 }
+
+// startLimit is for an API server on a machine that does much else; it takes 4 s on one that does not.
+const startLimit = time.Minute
 
 // socket is where the front listens.
 const socket = "front.sock"
@@ -91,10 +95,16 @@ func (p *plane) startFront(ctx context.Context) (err error) {
 }
 
 func (p *plane) startAPIServer(ctx context.Context) error {
-	p.env = &envtest.Environment{BinaryAssetsDirectory: p.programs}
+	p.env = &envtest.Environment{BinaryAssetsDirectory: p.programs, ControlPlaneStartTimeout: startLimit}
 	server := p.env.ControlPlane.GetAPIServer()
 	server.Out, server.Err = io.Discard, p.logs["kube-apiserver"]
-	p.env.ControlPlane.Etcd = &envtest.Etcd{Out: io.Discard, Err: p.logs["etcd"]}
+	p.env.ControlPlane.Etcd = &envtest.Etcd{Out: io.Discard, Err: p.logs["etcd"], DataDir: p.path("etcd")}
+	server.CertDir = p.path("certificates")
+	for _, dir := range []string{p.env.ControlPlane.Etcd.DataDir, server.CertDir} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
 	for flag, content := range map[string]string{
 		"egress-selector-config-file": fmt.Sprintf(egressSelector, p.path(socket)),
 		"audit-policy-file":           auditPolicy,
