@@ -20,7 +20,7 @@ func (d *document) edited(have, want any) (out *document, reencoded bool, err er
 		if err != nil {
 			break
 		}
-		if have, err = next.decode(); err != nil {
+		if have, err = next.understood(); err != nil {
 			break
 		}
 		if equal(have, want) {
@@ -32,12 +32,11 @@ func (d *document) edited(have, want any) (out *document, reencoded bool, err er
 	if err != nil {
 		return nil, false, err
 	}
-	text, err := d.reencoded(have, want)
+	out, err = d.reencoded(have, want)
 	if err != nil {
 		return nil, false, d.fail(0, fmt.Errorf("cannot be rewritten without changing what else it says; write it without anchors and aliases: %w", err))
 	}
-	out = &document{text: text, line: d.line, number: d.number}
-	return out, true, out.parse()
+	return out, true, nil
 }
 
 // editOnce edits each place that differs. Without override it trusts that an

@@ -1,6 +1,7 @@
-package manifest
+package manifest //nolint:testpackage // the editor is tested with more changes than the core makes
 
 import (
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -33,9 +34,7 @@ func grow(pod *corev1.Pod) *corev1.Pod {
 	}}})
 	out.Spec.ImagePullSecrets = append(out.Spec.ImagePullSecrets, corev1.LocalObjectReference{Name: "berth-pull"})
 	out.Annotations = map[string]string{"connectors.berth.dev/original-images": `{"it's": "\""}`}
-	for k, v := range pod.Annotations {
-		out.Annotations[k] = v
-	}
+	maps.Copy(out.Annotations, pod.Annotations)
 	return out
 }
 

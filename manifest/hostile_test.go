@@ -75,19 +75,20 @@ func TestLimits(t *testing.T) {
 		fmt.Fprintf(&bomb, "%c: &%c [%s]\n", c, c, strings.Repeat(fmt.Sprintf("*%c,", c-1), 9))
 	}
 	tests := map[string]struct{ text, want string }{
-		"one key, twice":   {pod + "  a: 1\n  a: 2\n", "stands twice"},
-		"two, one in JSON": {pod + "  n: 1\n  \"false\": 2\n", "'false' stands twice"},
-		"large document":   {pod + "  x: " + strings.Repeat("x", manifest.MaxDocument), "at most"},
-		"large JSON":       {`{"x":"` + strings.Repeat("x", manifest.MaxDocument) + `"}`, "at most"},
-		"large stream":     {strings.Repeat("#", manifest.MaxStream+1), "at most"},
-		"deep flow":        {strings.Repeat("[", manifest.MaxDepth+2) + strings.Repeat("]", manifest.MaxDepth+2), "levels deep"},
-		"deep JSON":        {strings.Repeat(`{"a":`, manifest.MaxDepth+2) + "1" + strings.Repeat("}", manifest.MaxDepth+2), "levels deep"},
-		"deep block":       {strings.Repeat("- ", manifest.MaxDepth+2) + "a", "levels deep"},
-		"very deep":        {strings.Repeat("[", 1<<20), "fuzz"},
-		"aliases":          {bomb.String(), "excessive aliasing"},
-		"alias of itself":  {"apiVersion: v1\nkind: Pod\nspec: &s\n  containers: [*s]\n", "contains itself"},
-		"not UTF-8":        {"a: \xff", "UTF-8"},
-		"UTF-16":           {"\xff\xfea\x00", "UTF-8"},
+		"one key, twice":       {pod + "  a: 1\n  a: 2\n", "stands twice"},
+		"merged with a number": {pod + "  a: &a {1: x}\n  b: {<<: *a, c: d}\n", "'1' is not a string"},
+		"two, one in JSON":     {pod + "  n: 1\n  \"false\": 2\n", "'false' stands twice"},
+		"large document":       {pod + "  x: " + strings.Repeat("x", manifest.MaxDocument), "at most"},
+		"large JSON":           {`{"x":"` + strings.Repeat("x", manifest.MaxDocument) + `"}`, "at most"},
+		"large stream":         {strings.Repeat("#", manifest.MaxStream+1), "at most"},
+		"deep flow":            {strings.Repeat("[", manifest.MaxDepth+2) + strings.Repeat("]", manifest.MaxDepth+2), "levels deep"},
+		"deep JSON":            {strings.Repeat(`{"a":`, manifest.MaxDepth+2) + "1" + strings.Repeat("}", manifest.MaxDepth+2), "levels deep"},
+		"deep block":           {strings.Repeat("- ", manifest.MaxDepth+2) + "a", "levels deep"},
+		"very deep":            {strings.Repeat("[", 1<<20), "fuzz"},
+		"aliases":              {bomb.String(), "excessive aliasing"},
+		"alias of itself":      {"apiVersion: v1\nkind: Pod\nspec: &s\n  containers: [*s]\n", "contains itself"},
+		"not UTF-8":            {"a: \xff", "UTF-8"},
+		"UTF-16":               {"\xff\xfea\x00", "UTF-8"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

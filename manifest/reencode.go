@@ -9,7 +9,7 @@ import (
 )
 
 // reencoded writes the document anew: its comments are kept, its layout is not.
-func (d *document) reencoded(have, want any) ([]byte, error) {
+func (d *document) reencoded(have, want any) (*document, error) {
 	if d.json {
 		return nil, errNotInPlace
 	}
@@ -29,15 +29,21 @@ func (d *document) reencoded(have, want any) ([]byte, error) {
 	if err := errors.Join(encoder.Encode(y), encoder.Close()); err != nil {
 		return nil, fmt.Errorf("encode: %w", err)
 	}
-	text := bytes.ReplaceAll(out.Bytes(), []byte("\n"), []byte(lineBreakOf(d.text)))
-	got, err := meaning(text, false)
+	anew := &document{
+		text: bytes.ReplaceAll(out.Bytes(), []byte("\n"), []byte(lineBreakOf(d.text))),
+		line: d.line, number: d.number,
+	}
+	if err := anew.parse(); err != nil {
+		return nil, err
+	}
+	got, err := anew.understood()
 	if err != nil {
 		return nil, err
 	}
 	if !equal(got, want) {
 		return nil, errNotInPlace
 	}
-	return text, nil
+	return anew, nil
 }
 
 // assign changes a node that means have so that it means want.

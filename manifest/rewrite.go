@@ -43,8 +43,10 @@ func connectorKind() schema.GroupKind {
 
 // understood decodes a document, and refuses one that says two things at once.
 func (d *document) understood() (any, error) {
-	if at, err := d.root.duplicate(); err != nil {
-		return nil, d.failAt(at, err)
+	if d.root != nil {
+		if at, err := d.root.ambiguous(); err != nil {
+			return nil, d.failAt(at, err)
+		}
 	}
 	return d.decode()
 }

@@ -64,6 +64,19 @@ func (n *node) name() string {
 	return keysOf(keys)[0]
 }
 
+// isString reports whether a key is a string, or a merge key, already in YAML.
+func (n *node) isString() bool {
+	if n.quote != 0 || !mayResolve(n.value) || n.value == mergeKey {
+		return true
+	}
+	var value any
+	if err := yaml.Unmarshal([]byte(n.value), &value); err != nil {
+		return false
+	}
+	_, ok := value.(string)
+	return ok
+}
+
 // mayResolve reports whether a text without quotes may be something else than a string.
 func mayResolve(text string) bool {
 	if text == "" || !unicode.IsLetter(rune(text[0])) {
@@ -141,6 +154,45 @@ func (n *node) last() *node {
 
 // errDuplicate: Kubernetes refuses such objects, and which one counts is not for us to choose.
 var errDuplicate = errors.New("stands twice in one object; remove one")
+
+// errNotString: among merged keys '1' and "1" may meet, and chance would choose between them.
+var errNotString = errors.New("is not a string, which cannot stand beside merge keys ('<<'); put it in quotes")
+
+// ambiguous finds a key that may meet another one, which is the same in JSON alone.
+func (n *node) ambiguous() (*node, error) {
+	if at, err := n.duplicate(); err != nil {
+		return at, err
+	}
+	if !n.any((*node).merges) {
+		return nil, nil //nolint:nilnil // nothing to tell
+	}
+	var at *node
+	n.any(func(m *node) bool {
+		for _, k := range m.keys {
+			if !k.resolved().isString() {
+				at = k
+			}
+		}
+		return at != nil
+	})
+	if at == nil {
+		return nil, nil //nolint:nilnil // nothing to tell
+	}
+	return at, fmt.Errorf("the key '%s' %w", at.resolved().value, errNotString)
+}
+
+// any reports whether a node, or one inside of it, is so.
+func (n *node) any(is func(*node) bool) bool {
+	if is(n) {
+		return true
+	}
+	for c := range n.children {
+		if c.any(is) {
+			return true
+		}
+	}
+	return false
+}
 
 // duplicate finds a key that stands twice in one mapping.
 func (n *node) duplicate() (*node, error) {
