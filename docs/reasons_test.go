@@ -76,9 +76,9 @@ func TestReasons(t *testing.T) {
 		t.Fatal(err)
 	}
 	for heading, want := range map[string][]string{
-		"Conditions of a Connector":                  constants(t, "../api/v1alpha1/conditions.go", "Condition"),
-		"Reasons of a Connector's conditions":        constants(t, "../api/v1alpha1/conditions.go", "Reason"),
-		"Reasons for what is done to a Pod": constants(t, "../rewrite/report.go", "Reason"),
+		"Conditions of a Connector":           constants(t, "../api/v1alpha1/conditions.go", "Condition"),
+		"Reasons of a Connector's conditions": constants(t, "../api/v1alpha1/conditions.go", "Reason"),
+		"Reasons for what is done to a Pod":   constants(t, "../rewrite/report.go", "Reason"),
 	} {
 		t.Run(heading, func(t *testing.T) {
 			t.Parallel()

@@ -64,6 +64,8 @@ func (e *Entry) String() string {
 		text += "`" + e.Field + "`: "
 	}
 	switch {
+	case e.Outcome == Changed && e.From == "": // something was added
+		text += string(e.Reason) + ": " + e.Sentence + ": " + e.To
 	case e.Outcome == Changed:
 		text += e.From + " → " + e.To
 	case e.From != "":

@@ -131,8 +131,8 @@ func TestPatch(t *testing.T) {
 	response := handler(t).Handle(t.Context(), request(admissionv1.Create, "shop", pod, ""))
 	want := map[string]any{
 		"replace /spec/containers/0/image": "c-registry.berth-system.svc.cluster.local/namespaces/berth-system/connectors/registry/team/app:v1",
-		"add /spec/imagePullSecrets":       []any{map[string]any{"name": "berth-pull"}},
-		"add /metadata/annotations":        map[string]any{v1alpha1.AnnotationOriginalImages: `{"spec.containers{a}.image":"registry.test/team/app:v1"}`},
+		"add /spec/imagePullSecrets":       []corev1.LocalObjectReference{{Name: "berth-pull"}},
+		"add /metadata/annotations":        map[string]string{v1alpha1.AnnotationOriginalImages: `{"spec.containers{a}.image":"registry.test/team/app:v1"}`},
 	}
 	if diff := cmp.Diff(want, byPath(response.Patches)); diff != "" || !response.Allowed {
 		t.Errorf("allowed %t (-want +got):\n%s", response.Allowed, diff)

@@ -204,7 +204,7 @@ type view struct {
 // Namespace implements webhook.Cluster.
 func (v view) Namespace(ctx context.Context, name string) (rewrite.Namespace, bool) {
 	var n corev1.Namespace
-	if err := v.cached.Get(ctx, types.NamespacedName{Name: name}, &n); err != nil {
+	if err := v.cached.Get(ctx, types.NamespacedName{Name: name}, &n, uncopied()); err != nil {
 		return rewrite.Namespace{}, false
 	}
 	return rewrite.Namespace{Name: name, Labels: n.Labels, Annotations: n.Annotations}, true
@@ -213,5 +213,10 @@ func (v view) Namespace(ctx context.Context, name string) (rewrite.Namespace, bo
 // HasPullSecret implements webhook.Cluster.
 func (v view) HasPullSecret(ctx context.Context, namespace string) bool {
 	var s corev1.Secret
-	return v.cached.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v1alpha1.PullSecret}, &s) == nil
+	return v.cached.Get(ctx, types.NamespacedName{Namespace: namespace, Name: v1alpha1.PullSecret}, &s, uncopied()) == nil
+}
+
+// uncopied reads an object where the cache keeps it: it may not be changed.
+func uncopied() client.GetOption {
+	return &client.GetOptions{UnsafeDisableDeepCopy: new(true)}
 }
