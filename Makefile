@@ -47,7 +47,7 @@ test: test-unit test-api test-cluster ## run all tests; as root also those on a 
 test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
 	@[ "$(RACE)" ] || echo "WITHOUT the race detector: it needs gcc" >&2
 	CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,unit) -- $(RACE) -shuffle=on $(UNIT)
-	$(call gotestsum,cluster-unit) -- -C test/cluster ./...
+	cd test/cluster && $(call gotestsum,cluster-unit) -- ./...
 
 .PHONY: test-api
 test-api: $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user
