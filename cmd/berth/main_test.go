@@ -27,7 +27,6 @@ func TestEveryCommandAndFlagHasHelp(t *testing.T) {
 	t.Parallel()
 	for _, c := range commands(root()) {
 		t.Run(c.CommandPath(), func(t *testing.T) {
-			t.Parallel()
 			if c.Short == "" || c.Long == "" || strings.HasSuffix(c.Short, ".") || !strings.HasSuffix(c.Long, ".") {
 				t.Errorf("Short must be a title and Long must be sentences: %q and %q", c.Short, c.Long)
 			}
