@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -66,7 +67,8 @@ spec:
 %[7]s`, c.Namespace, c.Name, credential.Username, credential.Password, base64.StdEncoding.EncodeToString(ca), credential.Address, c.Access), nil
 }
 
-// Connect applies a Connector to the upstream and waits until it is Ready.
+// Connect applies a Connector to the upstream and waits until it is Ready, and
+// until the node reaches the proxy: kube-proxy may be a moment behind.
 func (l *Lab) Connect(ctx context.Context, c Connector) error {
 	credential, err := l.Credential()
 	if err != nil {
@@ -80,8 +82,16 @@ func (l *Lab) Connect(ctx context.Context, c Connector) error {
 		return err
 	}
 	_, err = l.Condition(ctx, client.ObjectKey{Namespace: c.Namespace, Name: c.Name}, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
-	return err
+	if err != nil {
+		return err
+	}
+	return Wait(ctx, proxyLimit, "the proxy's Service to be reached", func(ctx context.Context) (bool, error) {
+		status, _, err := l.AskProxyWith(ctx, "", http.MethodGet, "/v2/")
+		return status == http.StatusUnauthorized, err
+	})
 }
+
+const proxyLimit = 30 * time.Second
 
 // Condition waits until a Connector's condition has a status and a reason, and returns it.
 func (l *Lab) Condition(ctx context.Context, name client.ObjectKey, kind string, status metav1.ConditionStatus, reason string) (found metav1.Condition, err error) {
