@@ -47,7 +47,22 @@ func enter(t *testing.T) world {
   - namespaces: {from: Selector, selector: {matchLabels: {team: shop}}}
     repositories: ["test/**"]
 `}))
+	w.settled()
 	return w
+}
+
+// settled waits until the API server reaches the webhook: the test before may
+// have ended its Pods, and kube-proxy may be a moment behind.
+func (w world) settled() {
+	w.Helper()
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "settled", Labels: map[string]string{v1alpha1.LabelInject: v1alpha1.InjectEnabled}}}
+	if err := w.Client.Create(w.ctx, n); client.IgnoreAlreadyExists(err) != nil {
+		w.Fatal(err)
+	}
+	w.ok(lab.Wait(w.ctx, patience, "the webhook to answer", func(ctx context.Context) (bool, error) {
+		err := w.Client.Create(ctx, pod(n.Name, "registry.test/pause:1"), client.DryRunAll)
+		return err == nil, err
+	}))
 }
 
 func (w world) ok(err error) {
