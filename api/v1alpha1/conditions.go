@@ -64,6 +64,8 @@ const (
 	ReasonAccepted = "Accepted"
 	// ReasonCredentialRefused: the registry answered 401 or 403 to the credential.
 	ReasonCredentialRefused = "CredentialRefused"
+	// ReasonRegistryDenied: the registry takes the credential, but grants it less than the request needs.
+	ReasonRegistryDenied = "RegistryDenied"
 	// ReasonUnexpectedAnswer: the registry answered the auth probe with something else than 200, 401 or 403.
 	ReasonUnexpectedAnswer = "UnexpectedAnswer"
 	// ReasonServing: the Connector's Service leads to the proxy.

@@ -56,6 +56,15 @@ type ConnectorSpec struct {
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://(([-a-z0-9]+[.])*localhost([:/]|$)|(127|0)([.][0-9]+){1,3}([:/]|$)|0([:/]|$)|169[.]254([.][0-9]+){2}([:/]|$)|[[](::1?|fe[89ab][0-9a-f]:[0-9a-f:]*|::ffff:(127|0|169[.]254)[.][0-9.]+)[]])')",message="`address` may not be loopback or link-local: from the proxy that would be the proxy itself or its node"
 	Address string `json:"address"`
 
+	// addressExtensions are more hosts of the same service, which get the same credential: a token service on
+	// another host, a notary.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	AddressExtensions []AddressExtension `json:"addressExtensions,omitempty"`
+
 	// auth says how to sign in. Left out: the registry needs no authentication.
 	//
 	// +optional
@@ -74,6 +83,23 @@ type ConnectorSpec struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
 	Access []AccessRule `json:"access,omitempty"`
+}
+
+// AddressExtension is one more host of a Connector's service.
+type AddressExtension struct {
+	// name tells extensions apart.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Name string `json:"name"`
+	// value is its address, `scheme://host[:port]`, with scheme 'https', or 'http' where `address` has that too.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https?://([a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*|[[][0-9a-f:.]+[]])(:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?$')",message="`value` must be scheme://host[:port] with scheme 'https' or 'http', the host in lower case, and nothing after it, for example 'https://auth.example.com'"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^https?://(([-a-z0-9]+[.])*localhost([:/]|$)|(127|0)([.][0-9]+){1,3}([:/]|$)|0([:/]|$)|169[.]254([.][0-9]+){2}([:/]|$)|[[](::1?|fe[89ab][0-9a-f]:[0-9a-f:]*|::ffff:(127|0|169[.]254)[.][0-9.]+)[]])')",message="`value` may not be loopback or link-local: from the proxy that would be the proxy itself or its node"
+	Value string `json:"value"`
 }
 
 // ConnectorAuth says how a Connector signs in to its registry.
@@ -113,7 +139,8 @@ type AccessRule struct {
 	Namespaces AccessNamespaces `json:"namespaces,omitempty"`
 
 	// repositories that the rule is about, as patterns: '*' stands for one path component or a part of it,
-	// '**' for any number of components. Left out: all.
+	// '**' for any number of components. Left out: all. The action 'api' is not about one repository, so only a
+	// rule about all of them grants it.
 	//
 	// +optional
 	// +listType=atomic

@@ -38,6 +38,15 @@ type ConnectorClassSpec struct {
 	// +kubebuilder:validation:MaxItems=8
 	Auth []ClassAuth `json:"auth,omitempty"`
 
+	// api lists what the action 'api' opens of the server's own API. Whatever makes, shows or sends credentials
+	// (token services, logins, robots, users, registries, replication and webhook policies, configuration) is
+	// refused also where it is listed.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=128
+	API []ClassAPI `json:"api,omitempty"`
+
 	// probes are the requests that tell whether a server lives and takes the credential.
 	//
 	// +required
@@ -57,6 +66,31 @@ type ClassAuth struct {
 	// +kubebuilder:validation:MinLength=1
 	SecretType string `json:"secretType"`
 }
+
+// ClassAPI is some paths of a server's API, and the methods that they are opened for.
+type ClassAPI struct {
+	// methods, in upper case. Left out: GET and HEAD.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	Methods []APIMethod `json:"methods,omitempty"`
+	// paths below the Connector's address, as patterns: '*' stands for one path segment or a part of it, '**' for
+	// any number of segments.
+	//
+	// +required
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:items:Pattern=`^(/[A-Za-z0-9._~*-]+)+$`
+	Paths []string `json:"paths"`
+}
+
+// APIMethod is a method of HTTP that a class may open.
+//
+// +kubebuilder:validation:Enum=GET;HEAD;POST;PUT;PATCH;DELETE
+type APIMethod string
 
 // ClassProbes are the requests that the controller sends to a registry.
 type ClassProbes struct {

@@ -17,6 +17,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/upstream"
@@ -347,6 +348,6 @@ func BenchmarkParsePath(b *testing.B) {
 
 type stub func(*http.Request) *http.Response
 
-func (s stub) RoundTrip(_ *access.Connector, r *http.Request) (*http.Response, error) {
+func (s stub) RoundTrip(_ *access.Connector, r *http.Request, _ ...bearer.Scope) (*http.Response, error) {
 	return s(r), nil
 }

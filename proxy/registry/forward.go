@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/proxy/upstream"
 )
 
@@ -38,7 +39,7 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 
 // RoundTrip implements http.RoundTripper, for the one request of the exchange.
 func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
-	return x.Upstream.RoundTrip(x.connector, r)
+	return x.Upstream.RoundTrip(x.connector, r, bearer.Repository(x.target.Repository, bearer.Pull))
 }
 
 func (x *exchange) modify(r *http.Response) error {

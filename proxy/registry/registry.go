@@ -33,6 +33,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/route"
 )
@@ -54,8 +55,9 @@ type Authenticator interface {
 
 // Upstream sends requests to the registries of Connectors. *upstream.Registries is one.
 type Upstream interface {
-	// RoundTrip sends a request to the path and query of its URL; its errors are those of package upstream.
-	RoundTrip(c *access.Connector, r *http.Request) (*http.Response, error)
+	// RoundTrip sends a request to the path and query of its URL, with a token of those scopes where the registry
+	// has a token service; its errors are those of package upstream.
+	RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error)
 }
 
 // Options are what the proxy is made of. All but Patience must be set.

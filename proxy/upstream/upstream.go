@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"berth.dev/berth/access"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/proxy/credential"
 )
 
@@ -92,10 +93,14 @@ func New(credentials Credentials, dialer Dialer, timeouts Timeouts) *Registries 
 // only path and query count, and the path includes that of the Connector's
 // address. The request is not changed; its body is not closed.
 //
+// The scopes are what the request needs of a registry that has a token service;
+// without any, the credential itself goes with the request.
+//
 // The errors are *Error, *secret.Problem, and that of a request whose context ended.
-func (u *Registries) RoundTrip(c *access.Connector, r *http.Request) (*http.Response, error) {
+func (u *Registries) RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	r = r.WithContext(ctx)
+	_ = scopes
 	response, err := u.send(c, r)
 	if err != nil {
 		cancel(nil)
