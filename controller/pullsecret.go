@@ -183,7 +183,7 @@ func (r *PullSecrets) fresh(have *corev1.Secret, namespace *corev1.Namespace, ho
 			return false
 		}
 	}
-	claims, err := keys.Public().Verify(signed, token.AudiencePull, now)
+	claims, err := keys.Public().Verify(signed, now, token.AudiencePull)
 	return err == nil && claims.NamespaceUID == string(namespace.UID) && claims.Namespace == namespace.Name
 }
 

@@ -98,7 +98,7 @@ func (s *shop) holds(t *testing.T, uid types.UID, hosts ...string) *corev1.Secre
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
 	for host, auth := range config.Auths {
-		claims, err := s.keys.Public().Verify(auth.Password, token.AudiencePull, s.clock.Now())
+		claims, err := s.keys.Public().Verify(auth.Password, s.clock.Now(), token.AudiencePull)
 		if err != nil || claims.Namespace != "shop" || claims.NamespaceUID != string(uid) || !claims.Expires.Equal(claims.IssuedAt.Add(PullTokenLife)) {
 			t.Errorf("'%s' has a token of %+v, %v", host, claims, err)
 		}

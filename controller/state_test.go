@@ -94,7 +94,7 @@ func TestTokenKeys(t *testing.T) {
 		t.Error("there is no new key")
 	}
 	for what, raw := range map[string]string{"of before": raw, "of now": signed(t, rotated, clock.Now()), "of later": signed(t, rotated, clock.Now().Add(2*token.PublishTime))} {
-		if _, err := k.published(t).Verify(raw, token.AudiencePull, start()); err != nil && !errors.Is(err, token.ErrExpired) {
+		if _, err := k.published(t).Verify(raw, start(), token.AudiencePull); err != nil && !errors.Is(err, token.ErrExpired) {
 			t.Errorf("a token %s: %v", what, err)
 		}
 	}
@@ -121,7 +121,7 @@ func TestTokenKeysSurviveAFailure(t *testing.T) {
 				t.Errorf("writes (-want +got):\n%s", diff)
 			}
 			keys, _ := k.Keys()
-			if _, err := k.published(t).Verify(signed(t, keys, clock.Now()), token.AudiencePull, clock.Now()); err != nil {
+			if _, err := k.published(t).Verify(signed(t, keys, clock.Now()), clock.Now(), token.AudiencePull); err != nil {
 				t.Error(err)
 			}
 		})

@@ -120,7 +120,7 @@ func (s *simulation) check(t *testing.T) {
 		}
 		if s.now.After(registered.Expiry.Time()) {
 			delete(s.longest, id)
-		} else if _, err := public.Verify(raw, token.AudiencePull, s.now); err != nil {
+		} else if _, err := public.Verify(raw, s.now, token.AudiencePull); err != nil {
 			t.Fatalf("%s: a token of %s, good until %s: %v", s.now, id, registered.Expiry.Time(), err)
 		}
 	}
@@ -174,7 +174,7 @@ func TestPublicKeysRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(ids(t, keys.Public()), ids(t, public)); diff != "" {
 		t.Errorf("ids (-want +got):\n%s", diff)
 	}
-	if _, err := public.Verify(sign(t, keys, start(), claims()), token.AudiencePull, start()); err != nil {
+	if _, err := public.Verify(sign(t, keys, start(), claims()), start(), token.AudiencePull); err != nil {
 		t.Error(err)
 	}
 	private, _ := privateKey(t, keys)
@@ -286,7 +286,7 @@ func FuzzParsePublicKeys(f *testing.F) {
 		if diff := cmp.Diff(ids(t, keys), ids(t, again)); diff != "" || err != nil {
 			t.Errorf("ids: %v (-read +again):\n%s", err, diff)
 		}
-		if _, err := keys.Verify(raw, token.AudiencePull, start()); err == nil {
+		if _, err := keys.Verify(raw, start(), token.AudiencePull); err == nil {
 			t.Error("a key made up verifies")
 		}
 	})

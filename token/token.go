@@ -16,6 +16,7 @@ package token
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -36,9 +37,9 @@ type Audience string
 
 // The audiences.
 const (
-	// AudiencePull is kubelet's: the token reads images through the reverse proxy.
+	// AudiencePull is kubelet's: the token reads images through the reverse proxy, and does nothing else.
 	AudiencePull Audience = "pull"
-	// AudienceProxy is a container's: the token is for the forward proxy.
+	// AudienceProxy is a container's: the token is for the forward proxy, and for all that the reverse proxy does.
 	AudienceProxy Audience = "proxy"
 )
 
@@ -98,12 +99,12 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 }
 
 // Verify returns the claims of a token that one of the keys has signed, that is
-// in its time, and that is good for the audience. Whether the namespace still
+// in its time, and that is good for one of the audiences. Whether the namespace still
 // exists, with that UID, the caller must ask.
 //
 // The errors are ErrMalformed, ErrUnknownKey, ErrForged, ErrExpired and
 // ErrAudience; none holds any of the token.
-func (k PublicKeys) Verify(raw string, audience Audience, now time.Time) (Claims, error) {
+func (k PublicKeys) Verify(raw string, now time.Time, audiences ...Audience) (Claims, error) {
 	if len(raw) > MaxLength {
 		return Claims{}, ErrMalformed
 	}
@@ -123,10 +124,10 @@ func (k PublicKeys) Verify(raw string, audience Audience, now time.Time) (Claims
 		}
 		return Claims{}, ErrMalformed
 	}
-	return check(registered, own, audience, now)
+	return check(registered, own, now, audiences)
 }
 
-func check(registered jwt.Claims, own private, audience Audience, now time.Time) (Claims, error) {
+func check(registered jwt.Claims, own private, now time.Time, audiences []Audience) (Claims, error) {
 	if registered.Expiry == nil || registered.IssuedAt == nil || own.Namespace == "" || own.NamespaceUID == "" {
 		return Claims{}, ErrMalformed
 	}
@@ -136,11 +137,11 @@ func check(registered jwt.Claims, own private, audience Audience, now time.Time)
 		return Claims{}, ErrMalformed
 	case err != nil:
 		return Claims{}, ErrExpired
-	case len(registered.Audience) != 1 || registered.Audience[0] != string(audience):
+	case len(registered.Audience) != 1 || !slices.Contains(audiences, Audience(registered.Audience[0])):
 		return Claims{}, ErrAudience
 	}
 	return Claims{
-		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Audience: audience,
+		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Audience: Audience(registered.Audience[0]),
 		IssuedAt: registered.IssuedAt.Time().UTC(), Expires: registered.Expiry.Time().UTC(),
 	}, nil
 }

@@ -100,7 +100,7 @@ func TestVerifyReturnsWhatWasSigned(t *testing.T) {
 			if len(raw) > token.MaxLength/2 {
 				t.Errorf("%d bytes, half of MaxLength is to spare", len(raw))
 			}
-			got, err := keys.Public().Verify(raw, want.Audience, start().Add(time.Minute))
+			got, err := keys.Public().Verify(raw, start().Add(time.Minute), want.Audience)
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Errorf("Verify: %v (-want +got):\n%s", err, diff)
 			}
@@ -158,7 +158,7 @@ func TestVerifyRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := keys.Public().Verify(tc.raw, token.AudiencePull, start())
+			got, err := keys.Public().Verify(tc.raw, start(), token.AudiencePull)
 			if !errors.Is(err, tc.want) {
 				t.Errorf("Verify = %v, want %v", err, tc.want)
 			}
@@ -175,7 +175,7 @@ func TestZeroKeys(t *testing.T) {
 		t.Error("no keys sign")
 	}
 	raw := sign(t, newKeys(t), start(), claims())
-	if _, err := (token.PublicKeys{}).Verify(raw, token.AudiencePull, start()); !errors.Is(err, token.ErrUnknownKey) {
+	if _, err := (token.PublicKeys{}).Verify(raw, start(), token.AudiencePull); !errors.Is(err, token.ErrUnknownKey) {
 		t.Errorf("Verify = %v, want %v", err, token.ErrUnknownKey)
 	}
 }
@@ -194,7 +194,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	public := keys.Public()
 	f.Fuzz(func(t *testing.T, raw string) {
-		got, err := public.Verify(raw, token.AudiencePull, start())
+		got, err := public.Verify(raw, start(), token.AudiencePull)
 		if err == nil && got != claims() {
 			t.Errorf("Verify = %v, nobody signed that", got)
 		}
@@ -206,7 +206,7 @@ func BenchmarkVerify(b *testing.B) {
 	raw, public := sign(b, keys, start(), claims()), keys.Public()
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := public.Verify(raw, token.AudiencePull, start()); err != nil {
+		if _, err := public.Verify(raw, start(), token.AudiencePull); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -192,7 +192,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	}
 	return registry.New(registry.Options{
 		Catalogue: &k.catalogue,
-		Identity:  identity.New(token.AudiencePull, k.keys.Load, namespaceStore{shared.GetStore()}, time.Now),
+		Identity:  identity.New(k.keys.Load, namespaceStore{shared.GetStore()}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,

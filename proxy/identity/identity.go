@@ -2,8 +2,8 @@
 //
 // A caller shows a berth token: as the password of Basic authentication, under
 // any user name, or as a Bearer token. The token is good when one of the
-// published keys signed it, when it is in its time and of the audience of this
-// proxy, and when the namespace that it names is still the one that it was made
+// published keys signed it, when it is in its time and of an audience that this
+// proxy takes, and when the namespace that it names is still the one that it was made
 // for: a namespace that was deleted and made anew under the same name is
 // another one. What comes out is an Identity: the namespace with its labels as
 // they are now, and its UID. What that namespace may do is for access to say.
@@ -49,6 +49,8 @@ type Identity struct {
 	access.Caller
 	// UID is that of the Namespace object.
 	UID string
+	// Audience is what the token is good for.
+	Audience token.Audience
 }
 
 // Namespace is what an Identity needs of a Namespace object.
@@ -65,10 +67,10 @@ type Namespaces interface {
 	Namespace(name string) (Namespace, bool)
 }
 
-// Authenticator authenticates requests for one audience. Make it by New. Safe
+// Authenticator authenticates requests for some audiences. Make it by New. Safe
 // for concurrent use.
 type Authenticator struct {
-	audience   token.Audience
+	audiences  []token.Audience
 	keys       func() *token.PublicKeys
 	namespaces Namespaces
 	now        func() time.Time
@@ -81,12 +83,12 @@ type generation struct {
 	verified *lru.Cache[[sha256.Size]byte, token.Claims]
 }
 
-// New returns an authenticator of tokens of the audience. It asks keys on every
+// New returns an authenticator of tokens of any of the audiences. It asks keys on every
 // request; another pointer than last time says that the keys were replaced, and
 // nil that there are none yet, so every token is refused. The Load of an
 // atomic.Pointer is such a function.
-func New(audience token.Audience, keys func() *token.PublicKeys, namespaces Namespaces, now func() time.Time) *Authenticator {
-	return &Authenticator{audience: audience, keys: keys, namespaces: namespaces, now: now}
+func New(keys func() *token.PublicKeys, namespaces Namespaces, now func() time.Time, audiences ...token.Audience) *Authenticator {
+	return &Authenticator{audiences: audiences, keys: keys, namespaces: namespaces, now: now}
 }
 
 // Authenticate returns who sent the request. The errors wrap ErrNoCredentials,
@@ -105,8 +107,9 @@ func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrNamespace)
 	}
 	return Identity{
-		Caller: access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
-		UID:    claims.NamespaceUID,
+		Caller:   access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
+		UID:      claims.NamespaceUID,
+		Audience: claims.Audience,
 	}, nil
 }
 
@@ -134,7 +137,7 @@ func (a *Authenticator) verify(raw string) (token.Claims, error) {
 	if claims, ok := g.verified.Get(hash); ok && now.Before(claims.Expires) && !now.Before(claims.IssuedAt) {
 		return claims, nil
 	}
-	claims, err := g.keys.Verify(raw, a.audience, now)
+	claims, err := g.keys.Verify(raw, now, a.audiences...)
 	if err != nil {
 		return token.Claims{}, err
 	}

@@ -39,7 +39,7 @@ func newWorld(t testing.TB) *world {
 	}
 	w.keys = newKeys(t, w.now)
 	w.publish(w.keys)
-	w.Authenticator = New(token.AudiencePull, w.public.Load, w.namespaces, func() time.Time { return w.now })
+	w.Authenticator = New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull)
 	return w
 }
 
@@ -86,7 +86,7 @@ func with(authorization string) *http.Request {
 func TestAuthenticate(t *testing.T) {
 	w := newWorld(t)
 	raw := w.sign(t, w.good())
-	want := Identity{Caller: access.Caller{Namespace: "demo", Labels: map[string]string{"team": "payments"}}, UID: "1"}
+	want := Identity{Caller: access.Caller{Namespace: "demo", Labels: map[string]string{"team": "payments"}}, UID: "1", Audience: token.AudiencePull}
 	for name, r := range map[string]*http.Request{
 		"basic":             basic(raw),
 		"basic, once more":  basic(raw),
@@ -97,6 +97,19 @@ func TestAuthenticate(t *testing.T) {
 		got, err := w.Authenticate(r)
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got)\n%s", name, err, diff)
+		}
+	}
+}
+
+func TestAudiences(t *testing.T) {
+	w := newWorld(t)
+	a := New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy)
+	for _, audience := range []token.Audience{token.AudiencePull, token.AudienceProxy, token.AudiencePull} {
+		claims := w.good()
+		claims.Audience = audience
+		got, err := a.Authenticate(basic(w.sign(t, claims)))
+		if err != nil || got.Audience != audience {
+			t.Errorf("audience '%s': %v, %v", audience, got, err)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
 	w.serve(Options{
 		Catalogue:     w.catalogue,
-		Identity:      identity.New(token.AudiencePull, w.public.Load, w.namespaces, func() time.Time { return w.now }),
+		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull),
 		Upstream:      registries,
 		ClusterDomain: v1alpha1.ClusterDomain,
 		Log:           slog.New(slog.NewJSONHandler(w.log, nil)),
