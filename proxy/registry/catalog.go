@@ -1,13 +1,11 @@
 package registry
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/proxy/upstream"
@@ -37,15 +35,7 @@ func (x *exchange) filter(r *http.Response) error {
 			kept.Repositories = append(kept.Repositories, name)
 		}
 	}
-	body, _ := json.Marshal(kept) //nolint:errchkjson // strings always encode
-	_ = r.Body.Close()
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	for _, name := range [...]string{"Etag", "Last-Modified", "Content-Range", "Accept-Ranges", "Content-Encoding"} {
-		r.Header.Del(name) // they are about the whole page
-	}
-	r.Header.Set("Content-Type", "application/json; charset=utf-8")
-	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	return nil
+	return replace(r, kept)
 }
 
 func readCatalog(from io.Reader) (catalog, error) {

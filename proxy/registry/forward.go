@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
@@ -50,7 +51,10 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	out := r.Out
 	out.URL.Path, out.URL.RawPath = x.connector.Address.Path+x.target.UpstreamPath(), ""
 	out.URL.RawQuery = query(x.target, r.In.URL.RawQuery, x.from)
-	if x.target.Kind == KindCatalog { // which is read here
+	if x.target.Kind == KindAPI {
+		apiURL(out.URL, x.connector, x.target.Reference)
+	}
+	if x.target.Kind == KindCatalog || x.target.Kind == KindAPI && isAccount(x.target.Reference) { // which are read here
 		for _, name := range [...]string{"Accept-Encoding", "Range", "If-None-Match", "If-Modified-Since"} {
 			out.Header.Del(name)
 		}
@@ -78,6 +82,8 @@ func (x *exchange) scopes() []bearer.Scope {
 		return []bearer.Scope{catalogScope}
 	}
 	switch x.action {
+	case v1alpha1.ActionAPI:
+		return nil // it takes the credential itself
 	case v1alpha1.ActionPush:
 		scopes := []bearer.Scope{bearer.Repository(x.target.Repository, bearer.Pull, bearer.Push)}
 		if x.from != "" {
@@ -95,6 +101,17 @@ func (x *exchange) modify(r *http.Response) error {
 	x.upstreamStatus = r.StatusCode
 	if r.StatusCode == http.StatusSwitchingProtocols {
 		return errors.New("the registry switched to another protocol, which nobody asked for")
+	}
+	for name := range r.Header {
+		if strings.Contains(name, "Csrf") || strings.Contains(name, "Xsrf") {
+			delete(r.Header, name) // it signs a session's requests
+		}
+	}
+	if x.target.Kind == KindAPI {
+		if err := localiseAPI(r, x.connector); err != nil {
+			return err
+		}
+		return x.redact(r)
 	}
 	if err := localise(r, x.connector, x.target); err != nil {
 		return err

@@ -172,7 +172,12 @@ func isGoogleUpload(s string) bool {
 func (t Target) Begins() bool { return t.Kind == KindUploads && t.Reference == "" }
 
 // Path is the target's path at Berth.
-func (t Target) Path() string { return apiPrefix + t.Connector.Format() + "/" + t.endpoint() }
+func (t Target) Path() string {
+	if t.Kind == KindAPI {
+		return "/" + t.Connector.Format() + t.Reference
+	}
+	return apiPrefix + t.Connector.Format() + "/" + t.endpoint()
+}
 
 // UpstreamPath is the target's path at its registry, below the Connector's address.
 func (t Target) UpstreamPath() string {
@@ -198,6 +203,8 @@ func (t Target) endpoint() string {
 func (t Target) Action(method string) (v1alpha1.Action, bool) {
 	read := method == http.MethodGet || method == http.MethodHead
 	switch {
+	case t.Kind == KindAPI: // the class says which methods
+		return v1alpha1.ActionAPI, true
 	case t.Kind == KindCatalog: // its length tells of what is filtered out
 		return v1alpha1.ActionPull, method == http.MethodGet
 	case t.Begins():

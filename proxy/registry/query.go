@@ -32,7 +32,10 @@ func (k Kind) isList() bool { return k == KindTags || k == KindReferrers || k ==
 
 // query returns what the registry gets of a client's query.
 func query(t Target, raw, from string) string {
-	if t.Kind.isUploads() && !t.Begins() {
+	switch {
+	case t.Kind == KindAPI:
+		return raw
+	case t.Kind.isUploads() && !t.Begins():
 		return withoutNS(raw)
 	}
 	kept := knownOf(t.Kind, raw)

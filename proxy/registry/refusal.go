@@ -60,6 +60,10 @@ const (
 	ReasonActionRefused = "ActionRefused"
 	// ReasonTokenForPulls: the token is kubelet's, and the request no pull.
 	ReasonTokenForPulls = "TokenForPulls"
+	// ReasonAPIClosed: the Connector's class does not open that of the server's API.
+	ReasonAPIClosed = "APIClosed"
+	// ReasonAPICredentials: it is about credentials, which no class opens.
+	ReasonAPICredentials = "APICredentials"
 	// ReasonClientStalled: the client stopped sending.
 	ReasonClientStalled = "ClientStalled"
 	// ReasonClientGone: the client went before it had its answer.
@@ -174,9 +178,12 @@ func denied(err error, caller access.Caller, t Target, action v1alpha1.Action) *
 	case errors.Is(err, access.ErrNamespace):
 		no.reason = ReasonNamespaceRefused
 		no.message = fmt.Sprintf("namespace '%s' may not use Connector '%s': no rule lists it; %s", caller.Namespace, t.Connector, ask)
-	case errors.Is(err, access.ErrRepository):
+	case errors.Is(err, access.ErrRepository) && action != v1alpha1.ActionAPI:
 		no.reason = ReasonRepositoryRefused
 		no.message = fmt.Sprintf("namespace '%s' may not use repository '%s' of Connector '%s': no rule grants it that one; %s", caller.Namespace, t.Repository, t.Connector, ask)
+	case action == v1alpha1.ActionAPI:
+		no.reason = ReasonActionRefused
+		no.message = fmt.Sprintf("namespace '%s' may not use the API behind Connector '%s': no rule about all repositories grants it action 'api'; %s", caller.Namespace, t.Connector, ask)
 	default:
 		no.reason = ReasonActionRefused
 		no.message = fmt.Sprintf("namespace '%s' may not %s '%s' through Connector '%s': no rule grants it that action; %s", caller.Namespace, action, t.Repository, t.Connector, ask)

@@ -3,6 +3,10 @@
 //
 //	GET /v2/namespaces/NS/connectors/NAME/<repository>/manifests/<reference>
 //
+// What a Connector's class opens of the server's own API is beside it:
+//
+//	GET /namespaces/NS/connectors/NAME/api/v2.0/projects
+//
 // A request comes through a row of doors, and the first that is shut answers
 // with an OCI error envelope. Who calls? A berth token says so, as the password
 // of Basic authentication or as a Bearer token. What is asked? A path of the OCI
@@ -81,7 +85,7 @@ type Options struct {
 	Patience time.Duration
 }
 
-// New returns the handler of everything below /v2/, and of /v2 itself.
+// New returns the handler of everything below /v2/ and /namespaces/, and of /v2 itself.
 func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
@@ -149,8 +153,9 @@ func (x *exchange) protocol() *refusal {
 	if r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect {
 		return &refusal{status: http.StatusBadRequest, code: CodeUnsupported, reason: ReasonUnsupported, message: "this server speaks HTTP and switches to no other protocol"}
 	}
-	if r.URL.Path != "/v2" && !strings.HasPrefix(r.URL.EscapedPath(), apiPrefix) {
-		return misdirected(fmt.Errorf("%w: paths start with '%s'", ErrNoEndpoint, apiPrefix))
+	path := r.URL.EscapedPath()
+	if path != "/v2" && !strings.HasPrefix(path, apiPrefix) && !strings.HasPrefix(path, serverPrefix) {
+		return misdirected(fmt.Errorf("%w: paths start with '%s' or '%s'", ErrNoEndpoint, apiPrefix, serverPrefix))
 	}
 	return nil
 }
@@ -187,7 +192,11 @@ func (x *exchange) locate() *refusal {
 			message: "Berth lists the repositories of one Connector at a time: ask '/v2/namespaces/NAMESPACE/connectors/NAME/_catalog'",
 		}
 	}
-	target, err := ParsePath(path)
+	parse := ParsePath
+	if strings.HasPrefix(path, serverPrefix) {
+		parse = parseAPI
+	}
+	target, err := parse(path)
 	if err != nil {
 		return misdirected(err)
 	}
@@ -260,6 +269,9 @@ func (x *exchange) authorise() *refusal {
 	}
 	if err := x.connector.Check(x.caller.Caller, x.target.Repository, x.action); err != nil {
 		return denied(err, x.caller.Caller, x.target, x.action)
+	}
+	if x.target.Kind == KindAPI {
+		return x.openAPI()
 	}
 	if x.target.Begins() {
 		x.from = mountSource(x.request.URL.RawQuery, x.connector, x.caller.Caller)

@@ -118,7 +118,7 @@ func TestCallersRefused(t *testing.T) {
 		"action not granted":     {w.token("team"), base + "pushed/a/tags/list", 403, CodeDenied, ReasonActionRefused},
 		"unknown connector":      {good, "/v2/namespaces/demo/connectors/nope/a/tags/list", 404, CodeNameUnknown, ReasonConnectorUnknown},
 		"outside the API":        {good, "/api/v2.0/users", 404, CodeNameUnknown, ReasonPathInvalid},
-		"the other way around":   {good, "/namespaces/demo/connectors/harbor/v2/a/tags/list", 404, CodeNameUnknown, ReasonPathInvalid},
+		"the other way around":   {w.token("demo", forProxies), "/namespaces/demo/connectors/harbor/v2/a/tags/list", 403, CodeDenied, ReasonAPICredentials},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := w.do(w.request(http.MethodGet, test.path, test.token))

@@ -73,6 +73,16 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 	w.rotate(password)
 	w.trust(certificate(w.registry.server))
 	w.connect("harbor", w.registry.server.URL)
+	class, err := access.NewClass(&v1alpha1.ConnectorClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "harbor"},
+		Spec: v1alpha1.ConnectorClassSpec{API: []v1alpha1.ClassAPI{
+			{Paths: []string{"/api/v2.0/**", "/service/*"}}, {Methods: []v1alpha1.APIMethod{"POST"}, Paths: []string{"/api/v2.0/**/scan", "/api/v2.0/robots"}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.catalogue.PutClass(class)
 
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
 	w.serve(Options{
@@ -100,18 +110,18 @@ func (w *world) connect(name, address string) {
 	c, err := access.New(&v1alpha1.Connector{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: name, UID: types.UID("uid-" + name + address)},
 		Spec: v1alpha1.ConnectorSpec{
-			Address:         address,
+			Address: address, ConnectorClassName: "harbor",
 			Auth:            &v1alpha1.ConnectorAuth{Name: v1alpha1.AuthBasic, SecretRef: v1alpha1.SecretReference{Name: "credentials"}},
 			CACertSecretRef: &v1alpha1.SecretReference{Name: "ca"},
 			Access: []v1alpha1.AccessRule{
-				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush, v1alpha1.ActionDelete}},
+				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush, v1alpha1.ActionDelete, v1alpha1.ActionAPI}},
 				{
 					Namespaces:   v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "payments"}}},
 					Repositories: []string{"test/**"},
 				},
 				{
 					Namespaces:   v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "payments"}}},
-					Repositories: []string{"pushed/*"}, Actions: []v1alpha1.Action{v1alpha1.ActionPush},
+					Repositories: []string{"pushed/*"}, Actions: []v1alpha1.Action{v1alpha1.ActionPush, v1alpha1.ActionAPI},
 				},
 			},
 		},
