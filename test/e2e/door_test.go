@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -198,4 +199,16 @@ func TestFence(t *testing.T) {
 	if err := c.Get(w.ctx, client.ObjectKey{Namespace: plain.Name, Name: "any"}, &credential); !apierrors.IsForbidden(err) {
 		t.Errorf("it may read any Secret: %v", err)
 	}
+}
+
+// TestEvents: a namespace is told why it was refused, for a HEAD has no body to say it in.
+func TestEvents(t *testing.T) {
+	w := enter(t)
+	n := w.shop("told")
+	status, body, err := w.AskProxy(w.ctx, n.Name, http.MethodHead, connectorPath("secret/app/manifests/v1"))
+	if err != nil || status != http.StatusForbidden || body != "" {
+		t.Fatalf("%d %q, %v", status, body, err)
+	}
+	_, err = w.EventLike(w.ctx, n.Name, "RepositoryRefused", "may not use repository 'secret/app' of Connector 'berth-system/harbor'", patience)
+	w.ok(err)
 }
