@@ -85,7 +85,7 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 	registries := upstream.New(credential.NewSource(world), dialer().Allowing(networks...), upstream.Timeouts{})
 	front := &server{serveOptions: o.serve, handler: registry.New(registry.Options{
 		Catalogue: world.Catalogue(),
-		Identity:  identity.New(token.AudiencePull, world.Keys, staticNamespaces{world}, time.Now),
+		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
 		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now,
