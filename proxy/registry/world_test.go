@@ -77,7 +77,7 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
 	w.serve(Options{
 		Catalogue:     w.catalogue,
-		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull),
+		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy),
 		Upstream:      registries,
 		ClusterDomain: v1alpha1.ClusterDomain,
 		Log:           slog.New(slog.NewJSONHandler(w.log, nil)),
@@ -104,7 +104,7 @@ func (w *world) connect(name, address string) {
 			Auth:            &v1alpha1.ConnectorAuth{Name: v1alpha1.AuthBasic, SecretRef: v1alpha1.SecretReference{Name: "credentials"}},
 			CACertSecretRef: &v1alpha1.SecretReference{Name: "ca"},
 			Access: []v1alpha1.AccessRule{
-				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush}},
+				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush, v1alpha1.ActionDelete}},
 				{
 					Namespaces:   v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "payments"}}},
 					Repositories: []string{"test/**"},
@@ -147,6 +147,19 @@ func (w *world) token(namespace string, changes ...func(*token.Claims)) string {
 		w.t.Fatal(err)
 	}
 	return raw
+}
+
+// forProxies makes a token one of containers, and not of kubelet's.
+func forProxies(c *token.Claims) { c.Audience = token.AudienceProxy }
+
+// send sends a request with a body, by a container of the namespace.
+func (w *world) send(method, path, namespace, body string) answer {
+	w.t.Helper()
+	r := w.request(method, path, w.token(namespace, forProxies))
+	if body != "" {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	}
+	return w.do(r)
 }
 
 // request makes a request with a token; the path goes onto the wire as it is.
