@@ -71,7 +71,7 @@ func (f *Follower) start(name types.NamespacedName) *followed {
 		return running
 	}
 	ctx, stop := context.WithCancel(f.ctx)
-	w := &followed{name: name, stop: stop, owners: map[route.Connector]struct{}{}, answered: make(chan struct{}), changed: f.changed}
+	w := &followed{name: name, key: name.String(), stop: stop, owners: map[route.Connector]struct{}{}, answered: make(chan struct{}), changed: f.changed}
 	w.informer = cache.NewSharedIndexInformer(w.listWatch(f.client), &corev1.Secret{}, 0, cache.Indexers{})
 	_, _ = w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only on a stopped informer
 		AddFunc:    func(any) { w.changed(name) },
@@ -135,6 +135,7 @@ func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.
 // followed is the watch of one Secret.
 type followed struct {
 	name     types.NamespacedName
+	key      string // of the name, in the informer's store
 	informer cache.SharedIndexInformer
 	stop     context.CancelFunc
 	owners   map[route.Connector]struct{} // guarded by Follower.mu
@@ -203,7 +204,7 @@ func (w *followed) get() (*corev1.Secret, error) {
 	if refused {
 		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: "Berth may not read it; a Role in its namespace must let it"}
 	}
-	item, exists, _ := w.informer.GetStore().GetByKey(w.name.String())
+	item, exists, _ := w.informer.GetStore().GetByKey(w.key)
 	if s, ok := item.(*corev1.Secret); exists && ok {
 		return s, nil
 	}
