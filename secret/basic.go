@@ -53,13 +53,9 @@ func (b Basic) Authorize(r *http.Request) {
 	r.Header["Authorization"] = b.reveal().header
 }
 
-// In reports whether a text holds the password, as it is or as requests carry it.
+// In reports whether a text holds the credential in the form that requests carry it in.
 func (b Basic) In(text string) bool {
-	if b.IsZero() {
-		return false
-	}
-	l := b.reveal()
-	return strings.Contains(text, l.encoded) || strings.Contains(text, l.password)
+	return !b.IsZero() && strings.Contains(text, b.reveal().encoded)
 }
 
 // Format implements fmt.Formatter for every verb.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -109,9 +110,12 @@ func (f *Follower) Owners(name types.NamespacedName) []route.Connector {
 	return owners
 }
 
+// patience is how long Get waits for the API server.
+const patience = 5 * time.Second
+
 // Get returns a followed Secret as it was last seen. Only until the API server
-// has first answered does it wait, as long as the context allows. Every error
-// is a *Problem; the Secret may not be changed.
+// has first answered does it wait, for 5 s at most and as long as the context
+// allows. Every error is a *Problem; the Secret may not be changed.
 func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.Secret, error) {
 	f.mu.Lock()
 	w, ok := f.followed[name]
@@ -128,8 +132,9 @@ func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.
 	case <-w.answered:
 		return w.get()
 	case <-ctx.Done():
-		return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
+	case <-time.After(patience):
 	}
+	return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
 }
 
 // followed is the watch of one Secret.
