@@ -23,7 +23,8 @@ var (
 	addressForm   = regexp.MustCompile(hostForm + `(/[A-Za-z0-9._~-]+)*$`)
 	dotSegment    = regexp.MustCompile(`/[.]{1,2}(/|$)`)
 	extensionForm = regexp.MustCompile(hostForm + `$`)
-	localForm     = regexp.MustCompile(`^https?://(([-a-z0-9]+[.])*localhost([:/]|$)|(127|0)([.][0-9]+){1,3}([:/]|$)|0([:/]|$)|169[.]254([.][0-9]+){2}([:/]|$)|[[](::1?|fe[89ab][0-9a-f]:[0-9a-f:]*|::ffff:(127|0|169[.]254)[.][0-9.]+)[]])`)
+	localForm     = regexp.MustCompile(`^https?://(([-a-z0-9]+[.])*localhost([:/]|$)|(127|0)([.][0-9]+){1,3}([:/]|$)|0([:/]|$)|` +
+		`169[.]254([.][0-9]+){2}([:/]|$)|[[](::1?|fe[89ab][0-9a-f]:[0-9a-f:]*|::ffff:(127|0|169[.]254)[.][0-9.]+)[]])`)
 )
 
 // ErrLocal is wrapped by the error for an address that is loopback or link-local by its text.

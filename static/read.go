@@ -113,7 +113,7 @@ func (r Reader) addConnector(s *State, o manifest.Object) error {
 			"which must be a DNS-1035 label of at most 61 characters (lower-case letters, digits and '-', starting with a letter)"))
 	}
 	if _, twice := s.Connectors[name]; twice {
-		return o.Fail("metadata.name", fmt.Errorf("Connector '%s' is described twice; remove one", name))
+		return describedTwice(o)
 	}
 	if c.Spec.ConnectorClassName == "" {
 		return o.Fail("spec", errors.New("`spec.connectorClassName` must be set, for example to 'harbor' or 'oci'"))
@@ -191,7 +191,7 @@ func (s *State) addClass(o manifest.Object) error {
 		return err
 	}
 	if _, twice := s.Classes[c.Name]; twice {
-		return o.Fail("metadata.name", fmt.Errorf("ConnectorClass '%s' is described twice; remove one", c.Name))
+		return describedTwice(o)
 	}
 	s.Classes[c.Name] = &c.Spec
 	return nil
@@ -207,7 +207,7 @@ func (s *State) addSecret(o manifest.Object) error {
 	}
 	name := types.NamespacedName{Namespace: found.Namespace, Name: found.Name}
 	if _, twice := s.secrets[name]; twice {
-		return o.Fail("metadata.name", fmt.Errorf("Secret '%s' is described twice; remove one", name))
+		return describedTwice(o)
 	}
 	if found.Data == nil {
 		found.Data = map[string][]byte{}
@@ -229,7 +229,7 @@ func (s *State) addNamespace(o manifest.Object) error {
 		return err
 	}
 	if _, twice := s.namespaces[n.Name]; twice {
-		return o.Fail("metadata.name", fmt.Errorf("Namespace '%s' is described twice; remove one", n.Name))
+		return describedTwice(o)
 	}
 	if n.UID == "" {
 		n.UID = types.UID(n.Name)
@@ -251,14 +251,19 @@ func (s *State) addKeys(o manifest.Object) error {
 		return o.Fail("metadata.name", fmt.Errorf("the one ConfigMap that is read here is '%s' of namespace '%s'", v1alpha1.TokenKeys, v1alpha1.SystemNamespace))
 	}
 	if s.Keys != nil {
-		return o.Fail("metadata.name", fmt.Errorf("ConfigMap '%s' is described twice; remove one", published.Name))
+		return describedTwice(o)
 	}
-	keys, err := token.ParsePublicKeys([]byte(published.Data[KeysFile]))
+	keys, err := token.ParsePublicKeys([]byte(published.Data[v1alpha1.TokenKeysFile]))
 	if err != nil {
-		return o.Fail("data["+KeysFile+"]", fmt.Errorf("`data[%s]`: %w", KeysFile, err))
+		return o.Fail("data["+v1alpha1.TokenKeysFile+"]", fmt.Errorf("`data[%s]`: %w", v1alpha1.TokenKeysFile, err))
 	}
 	s.Keys = &keys
 	return nil
+}
+
+// describedTwice is for an object that stands in the directory already.
+func describedTwice(o manifest.Object) error {
+	return o.Fail("metadata.name", fmt.Errorf("this %s is described twice; remove one", o.Kind))
 }
 
 // named refuses an object that the API server would refuse for its name.

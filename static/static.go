@@ -35,9 +35,6 @@ import (
 	"berth.dev/berth/token"
 )
 
-// KeysFile is the key of the JWK Set in the ConfigMap of the token keys.
-const KeysFile = "jwks.json"
-
 // State is what a directory says. It does not change.
 type State struct {
 	// Connectors by name. The UID of each stands for its address too: one that moves to another address is another

@@ -127,7 +127,7 @@ func (k *knowledge) useKeys(published *corev1.ConfigMap) {
 	if published.Name != v1alpha1.TokenKeys {
 		return
 	}
-	keys, err := token.ParsePublicKeys([]byte(published.Data[controller.KeysFile]))
+	keys, err := token.ParsePublicKeys([]byte(published.Data[v1alpha1.TokenKeysFile]))
 	if err != nil {
 		ctrl.Log.Error(err, "go on with the token keys from before", "configmap", published.Name)
 		return
@@ -164,7 +164,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	}
 	follower := secret.NewFollower(ctx, clients, nil)
 	registries := upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
-	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
+	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) {
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)

@@ -15,7 +15,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"berth.dev/berth/api/v1alpha1"
-	"berth.dev/berth/static"
 	"berth.dev/berth/token"
 )
 
@@ -168,7 +167,7 @@ func (o *tokenOptions) publish(to io.Writer) error {
 	text, err := yaml.Marshal(map[string]any{
 		"apiVersion": corev1.SchemeGroupVersion.String(), "kind": "ConfigMap",
 		"metadata": map[string]string{"namespace": v1alpha1.SystemNamespace, "name": v1alpha1.TokenKeys},
-		"data":     map[string]string{static.KeysFile: string(jwks)},
+		"data":     map[string]string{v1alpha1.TokenKeysFile: string(jwks)},
 	})
 	if err != nil {
 		return fmt.Errorf("encode the ConfigMap: %w", err)
