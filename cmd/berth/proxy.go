@@ -16,12 +16,14 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
 	"berth.dev/berth/proxy/credential"
+	"berth.dev/berth/proxy/event"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/registry"
 	"berth.dev/berth/proxy/upstream"
@@ -45,7 +47,8 @@ func proxyCommand() *cobra.Command {
 		Use:   "proxy",
 		Short: "Run the registry reverse proxy",
 		Long: "Run the reverse proxy that adds the credential toward registries. It serves\n" +
-			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token.\n" +
+			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token, and what\n" +
+			"a Connector's class opens of the server's own API at /namespaces/NAMESPACE/connectors/NAME/PATH.\n" +
 			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.\n\n" +
 			"With --static it needs no Kubernetes: Connectors and all that belongs to them come from a directory\n" +
 			"of manifests, and 'berth token' makes the tokens.",
@@ -176,6 +179,10 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if err != nil {
 		return nil, err
 	}
+	synced["classes"], err = fillClasses(ctx, mgr.GetCache(), &k.catalogue)
+	if err != nil {
+		return nil, err
+	}
 	namespaces, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return nil, err
@@ -191,6 +198,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		Upstream:  registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
+		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
 	}), nil
 }
 

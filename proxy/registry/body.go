@@ -100,6 +100,13 @@ func (b *incoming) finish() {
 	}
 }
 
+// whole reports whether all of the body was read.
+func (b *incoming) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Is(b.err, io.EOF)
+}
+
 // broken returns why the client's request did not come whole, if it did not: that is no fault of the registry.
 func (b *incoming) broken() error {
 	b.mu.Lock()
