@@ -193,7 +193,12 @@ func (s *State) addClass(o manifest.Object) error {
 	if _, twice := s.Classes[c.Name]; twice {
 		return describedTwice(o)
 	}
+	compiled, err := access.NewClass(&c)
+	if err != nil {
+		return o.Fail("spec", err)
+	}
 	s.Classes[c.Name] = &c.Spec
+	s.classes = append(s.classes, compiled)
 	return nil
 }
 
