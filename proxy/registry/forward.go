@@ -19,7 +19,7 @@ const catalogScope bearer.Scope = "registry:catalog:*"
 func (x *exchange) forward() {
 	if hasBody(x.request) {
 		x.body = newIncoming(x.request.Body, x.writer.control, x.Patience)
-		defer x.body.finish()
+		defer func() { x.body.finish(x.writer.status != 0) }()
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        x.rewrite,
@@ -112,6 +112,11 @@ func (x *exchange) modify(r *http.Response) error {
 			return err
 		}
 		return x.redact(r)
+	}
+	if x.body != nil {
+		if err := x.body.broken(); err != nil { // whatever the registry made of half a body
+			return err
+		}
 	}
 	if err := localise(r, x.connector, x.target); err != nil {
 		return err
