@@ -24,7 +24,11 @@ const linger = time.Second
 //
 // The transport may read on after the registry has answered, and even after the
 // handler has returned; from then on there is nothing to read, and the
-// connection is the server's again.
+// connection is the server's again. An answer that comes before the whole body
+// was read says that the connection closes (see recorder): with full duplex,
+// net/http's server panics where it finds the end of a body itself after the
+// handler has returned, and takes what a slow client sends later for the next
+// request.
 type incoming struct {
 	io.ReadCloser
 	control  *http.ResponseController

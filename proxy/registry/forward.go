@@ -116,6 +116,11 @@ func (x *exchange) modify(r *http.Response) error {
 		}
 		return x.redact(r)
 	}
+	if x.body != nil {
+		if err := x.body.broken(); err != nil { // whatever the registry made of half a body
+			return err
+		}
+	}
 	if err := localise(r, x.connector, x.target); err != nil {
 		return err
 	}
