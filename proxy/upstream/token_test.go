@@ -278,11 +278,14 @@ func TestRotatingCredential(t *testing.T) {
 			}
 			u := registries(held)
 			const requests, workers, rotations = 1000, 16, 5
-			var done atomic.Int32
+			var done, rotated atomic.Int32
+			var since [workers]atomic.Int32 // the rotations before the request that a worker makes
 			var asking sync.WaitGroup
-			for range workers {
+			for worker := range workers {
 				asking.Go(func() {
+					defer since[worker].Store(rotations)
 					for done.Add(1) <= requests {
+						since[worker].Store(rotated.Load())
 						if got := ask(t, u, c, scopes...); got != "OK" {
 							t.Errorf("a client sees: %s", got)
 							return
@@ -290,13 +293,17 @@ func TestRotatingCredential(t *testing.T) {
 					}
 				})
 			}
-			for n := 1; n <= rotations; n++ {
-				until(t, func() bool { return done.Load() >= int32(n)*requests/(rotations+1) })
+			for n := int32(1); n <= rotations; n++ {
+				until(t, func() bool { return done.Load() >= n*requests/(rotations+1) })
+				for worker := range workers { // no request sees two rotations
+					until(t, func() bool { return since[worker].Load() >= n-1 })
+				}
 				f.demandPassword(fmt.Sprintf("password-%d", n))
 				f.revoke()
 				before := f.refusals()
 				until(t, func() bool { return f.refusals() > before || done.Load() > requests }) // the Secret is late
 				rotate(held, fmt.Sprint(n+1), fmt.Sprintf("password-%d", n))
+				rotated.Store(n)
 			}
 			asking.Wait()
 		})
