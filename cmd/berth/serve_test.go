@@ -9,6 +9,7 @@ import (
 
 func TestParting(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
+	defer end()
 	answers := parting(ctx, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
 	for _, want := range []string{"", "close"} {
 		w := httptest.NewRecorder()
