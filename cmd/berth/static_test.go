@@ -339,7 +339,6 @@ func TestStaticProxy(t *testing.T) {
 			"no token":             {"", http.StatusUnauthorized},
 			"another namespace":    {p.token(t, "--namespace", "other"), http.StatusForbidden},
 			"the namespace before": {p.token(t, "--namespace", "shop"), http.StatusUnauthorized},
-			"another audience":     {p.token(t, "--namespace", "shop", "--uid", "u-1234", "--audience", "proxy"), http.StatusUnauthorized},
 		} {
 			if got := p.status(t, p.https, test.token, manifest); got != test.want {
 				t.Errorf("%s: status %d, want %d", what, got, test.want)
