@@ -37,7 +37,7 @@ import (
 const patience = 30 * time.Second
 
 // half of a blob is more than any buffer on its way.
-var half = strings.Repeat("half", 64<<10)
+func half() string { return strings.Repeat("half", 64<<10) }
 
 // behind is the registry behind the proxy: TLS, and a password that may change.
 type behind struct {
@@ -59,15 +59,15 @@ func newBehind(t *testing.T) *behind {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/v2/team/slow/") {
-			w.Header().Set("Content-Length", strconv.Itoa(2*len(half)))
-			_, _ = io.WriteString(w, half)
+			w.Header().Set("Content-Length", strconv.Itoa(2*len(half())))
+			_, _ = io.WriteString(w, half())
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-b.held:
 			case <-r.Context().Done():
 				return
 			}
-			_, _ = io.WriteString(w, half)
+			_, _ = io.WriteString(w, half())
 			return
 		}
 		images.ServeHTTP(w, r)
@@ -391,7 +391,7 @@ func TestStaticProxy(t *testing.T) {
 		closed(t, p.https)
 		close(b.held)
 		for front, response := range responses {
-			if body, err := io.ReadAll(response.Body); err != nil || len(body) != 2*len(half) {
+			if body, err := io.ReadAll(response.Body); err != nil || len(body) != 2*len(half()) {
 				t.Errorf("%s: it ends after %d bytes: %v", front, len(body), err)
 			}
 			_ = response.Body.Close()
