@@ -128,6 +128,27 @@ func tellBlobs(out *results, front string, speeds, cpus map[string][]float64) {
 	}
 }
 
+// http2 measures a client that speaks HTTP/2 to Berth beside one that does not. There is no bar.
+func (s *stage) http2(ctx context.Context, out *results) error {
+	ours, err := s.playBerth(ctx, s.registry)
+	if err != nil {
+		return err
+	}
+	defer ours.process.end()
+	var speeds [2][]float64
+	for range s.rounds {
+		for i, args := range [][]string{{"-http2"}, nil} {
+			o, err := s.client(ctx, ours.tls+blobPath(gib/2), ours.user, ours.password, args...)
+			if err != nil {
+				return err
+			}
+			speeds[i] = append(speeds[i], float64(o.Bytes)/mib/o.Seconds)
+		}
+	}
+	out.detailf("HTTP/2 %.0f MiB/s, HTTP/1.1 %.0f MiB/s: %.2f (no bar)", median(speeds[0]), median(speeds[1]), ratio(speeds[0], speeds[1]))
+	return nil
+}
+
 // ratio is the median of the rounds' ratios.
 func ratio(ours, theirs []float64) float64 {
 	ratios := make([]float64, len(ours))
