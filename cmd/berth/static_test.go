@@ -333,6 +333,26 @@ func TestStaticProxy(t *testing.T) {
 		}
 	})
 
+	t.Run("HTTP/2 is spoken", func(t *testing.T) {
+		transport, _ := p.client.Transport.(*http.Transport)
+		speaking := transport.Clone()
+		speaking.ForceAttemptHTTP2 = true
+		defer speaking.CloseIdleConnections()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.https+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("any", good)
+		response, err := (&http.Client{Transport: speaking}).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.ProtoMajor != 2 || response.StatusCode != http.StatusOK {
+			t.Errorf("%s by %s", response.Status, response.Proto)
+		}
+	})
+
 	t.Run("others are refused", func(t *testing.T) {
 		for what, test := range map[string]struct {
 			token string

@@ -316,7 +316,7 @@ func (p *proxy) goroutines(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer func() { _ = response.Body.Close() }() // it was read
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		if value, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
