@@ -6,7 +6,7 @@ IMAGE := berth.dev/berth:$(TAG)
 CLUSTER := $(BIN)/cluster
 export CGO_ENABLED ?= 0
 
-MODULES := . tools test/cluster
+MODULES := . tools test/cluster test/client/tools test/conformance/suite
 UNIT = $$(go list ./... | grep -v /test/)
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v gcc),-race)
@@ -41,7 +41,7 @@ lint: tools ## run every linter, the rules of imports among them
 	$(BIN)/golangci-lint run ./...
 
 .PHONY: test
-test: test-unit test-api test-cluster ## run all tests; as root also those on a real cluster
+test: test-unit test-api conformance test-clients test-cluster ## run all tests; as root also those on a real cluster
 
 .PHONY: test-unit
 test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
@@ -53,6 +53,29 @@ test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race d
 test-api: $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user
 	kubernetes=$$($(CLUSTER) path kubernetes) && BERTH_KUBERNETES=$$kubernetes \
 	  CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,api) -- $(RACE) -count=1 ./test/api
+
+# What runs registries, and Berth before them, on loopback addresses.
+REGISTRIES = BERTH_REGISTRY=$$($(CLUSTER) path registry) BERTH_PROGRAM=$(BIN)/berth
+
+.PHONY: conformance
+conformance: build $(CLUSTER) $(BIN)/gotestsum debian ## send the same requests to registries and through Berth, as any user, and compare
+	@go -C test/conformance/suite test -c -o $(BIN)/oci-suite.test github.com/opencontainers/distribution-spec/conformance
+	$(REGISTRIES) BERTH_OCI_SUITE=$(BIN)/oci-suite.test $(call gotestsum,conformance) -- -count=1 ./test/conformance ./test/loopback/...
+
+.PHONY: test-clients
+test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that people use through Berth; as root containerd and buildah too
+	@echo "Building crane, helm, oras and regctl"
+	@GOBIN=$(BIN)/clients go -C test/client/tools install -trimpath tool
+	$(REGISTRIES) BERTH_CLIENTS=$(BIN)/clients $(if $(filter 0,$(shell id -u)),BERTH_CONTAINERD=$$($(CLUSTER) path containerd) BERTH_CTR=$$($(CLUSTER) path ctr)) \
+	  $(call gotestsum,clients) -- -count=1 ./test/client
+
+# The programs that are Debian's; tests that need one that is missing are skipped.
+.PHONY: debian
+debian:
+	@for p in nginx:nginx-light skopeo:skopeo buildah:buildah; do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	elif [ -n "$$missing" ]; then echo "MISSING, so that tests are skipped:$$missing" >&2; fi
 
 .PHONY: test-cluster
 test-cluster: $(BIN)/gotestsum ## run the tests on a real cluster on this machine; skipped, loudly, without root

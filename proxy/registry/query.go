@@ -19,7 +19,7 @@ func parameters(kind Kind) []string {
 	case KindTags, KindCatalog:
 		return []string{"n", "last", "next_page", "nextToken"}
 	case KindReferrers:
-		return []string{"artifactType", "n", "last", "next_page", "nextToken"}
+		return []string{"artifactType", "n", "last", "next_page", "nextToken", "cache", "page"}
 	case KindUploads:
 		return []string{"digest", "digest-algorithm"}
 	default:

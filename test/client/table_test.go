@@ -1,0 +1,76 @@
+package client_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const (
+	documentation = "../../docs/clients.md"
+	begin         = "<!-- the table is written by: go test ./test/client -run TestDocumented -update -->\n"
+	end           = "<!-- end of the table -->\n"
+)
+
+//nolint:gochecknoglobals // a flag of the test
+var update = flag.Bool("update", false, "write the table into the documentation")
+
+// TestDocumented: the table of the documentation is that of the clients that TestMatrix runs.
+func TestDocumented(t *testing.T) {
+	content, err := os.ReadFile(documentation)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, found := strings.Cut(string(content), begin)
+	written, after, ended := strings.Cut(rest, end)
+	if !found || !ended {
+		t.Fatalf("'%s' must hold the table between '%s' and '%s'", documentation, begin, end)
+	}
+	if *update {
+		if err := os.WriteFile(documentation, []byte(before+begin+table()+end+after), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(written, table()); diff != "" {
+		t.Errorf("the documentation is not what is run; write it anew by -update (-what is written +what is run):\n%s", diff)
+	}
+}
+
+// TestComplete: each client either has an operation, or there is a reason why not.
+func TestComplete(t *testing.T) {
+	for _, c := range clients() {
+		for _, o := range operations() {
+			_, can := c.cells[o]
+			if why := c.cannot[o]; can == (why != "") {
+				t.Errorf("%s, %s: there must be either a cell or a reason, and is '%s'", c.name, o, why)
+			}
+		}
+	}
+}
+
+func table() string {
+	var b, notes strings.Builder
+	b.WriteString("| client | pull | push | list | copy | delete | how it learns of a certificate authority |\n| --- | --- | --- | --- | --- | --- | --- |\n")
+	for _, c := range clients() {
+		var reasons []string
+		cells := make([]string, 0, len(operations()))
+		for _, o := range operations() {
+			why, cannot := c.cannot[o]
+			cells = append(cells, map[bool]string{true: "–", false: "yes"}[cannot])
+			if cannot && !slices.Contains(reasons, why) {
+				reasons = append(reasons, why)
+			}
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", c.name, strings.Join(cells, " | "), c.authority)
+		if len(reasons) > 0 {
+			fmt.Fprintf(&notes, "- %s: %s.\n", c.name, strings.Join(reasons, "; "))
+		}
+	}
+	return b.String() + "\nA dash is what the client itself has no command for:\n\n" + notes.String()
+}
