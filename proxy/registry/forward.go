@@ -52,7 +52,7 @@ func hasBody(r *http.Request) bool {
 // known parameters, and a body only where the API knows one. What else of the
 // client's header is none of the registry's business, package upstream knows.
 func (x *exchange) outgoing() *http.Request {
-	out := x.request.WithContext(x.request.Context())
+	out := new(*x.request)
 	out.URL = &url.URL{Path: x.connector.Address.Path + x.target.UpstreamPath(), RawQuery: query(x.target, x.request.URL.RawQuery, x.from)}
 	if x.target.Kind == KindAPI {
 		apiURL(out.URL, x.connector, x.target.Reference)
@@ -95,7 +95,7 @@ func without(h http.Header, names ...string) http.Header {
 // already and what Berth forwards to nobody: upgrades, trailers, informational
 // responses.
 func (x *exchange) answer(r *http.Response) {
-	defer r.Body.Close()
+	defer func() { _ = r.Body.Close() }()
 	maps.Copy(x.writer.Header(), r.Header)
 	x.writer.WriteHeader(r.StatusCode)
 	if r.ContentLength != 0 {
