@@ -251,8 +251,10 @@ func TestGeneration(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*testing.T, *world){
-		"template":  func(t *testing.T, w *world) { _ = w.class(t, "harbor", "{{.Token}} ") },
-		"address":   func(t *testing.T, w *world) { w.connector(t, "demo", "harbor", "harbor", "https://harbor2.example.com") },
+		"template": func(t *testing.T, w *world) { _ = w.class(t, "harbor", "{{.Token}} ") },
+		"address": func(t *testing.T, w *world) {
+			w.connector(t, "demo", "harbor", "harbor", "https://harbor2.example.com")
+		},
 		"authority": func(_ *testing.T, w *world) { w.authorities = append(bytes.Clone(w.authorities), w.authorities...) },
 	} {
 		w := ready(t)

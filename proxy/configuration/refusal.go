@@ -10,16 +10,16 @@ import (
 
 // The reasons for which there are no files, as the log has them.
 const (
-	ReasonNoToken         = "NoToken"
-	ReasonTokenRefused    = "TokenRefused"
-	ReasonNotVerified     = "NotVerified"
-	ReasonInvalid         = "Invalid"
-	ReasonUnknown         = "Unknown"
-	ReasonForbidden       = "Forbidden"
-	ReasonTemplate        = "Template"
-	ReasonConflict        = "Conflict"
-	ReasonNotReady        = "NotReady"
-	ReasonMethod          = "Method"
+	ReasonNoToken      = "NoToken"
+	ReasonTokenRefused = "TokenRefused"
+	ReasonNotVerified  = "NotVerified"
+	ReasonInvalid      = "Invalid"
+	ReasonUnknown      = "Unknown"
+	ReasonForbidden    = "Forbidden"
+	ReasonTemplate     = "Template"
+	ReasonConflict     = "Conflict"
+	ReasonNotReady     = "NotReady"
+	ReasonMethod       = "Method"
 )
 
 // Refusal says why there are no files: a status for the node, and words for the

@@ -23,7 +23,6 @@ const (
 
 	// stepFunction is called where a body begins that may run again. A template that calls it itself gains nothing.
 	stepFunction = "berthStep"
-
 )
 
 // The bounds that a template may not cross.

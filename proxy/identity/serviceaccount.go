@@ -81,7 +81,7 @@ type reviewed struct {
 
 // NewServiceAccounts returns an authenticator that asks reviews.
 func NewServiceAccounts(reviews Reviews, namespaces Namespaces, now func() time.Time) *ServiceAccounts {
-	good, _ := lru.New[[sha256.Size]byte, reviewed](mostReviewed)      // fails only for a size below 1
+	good, _ := lru.New[[sha256.Size]byte, reviewed](mostReviewed)     // fails only for a size below 1
 	refused, _ := lru.New[[sha256.Size]byte, time.Time](mostReviewed) // likewise
 	return &ServiceAccounts{
 		reviews: reviews, namespaces: namespaces, now: now,
