@@ -18,7 +18,8 @@ type Connector struct {
 
 	// UID tells it from a deleted namesake.
 	UID types.UID
-	// Address is the registry's, parsed. Its path has no trailing slash.
+	// Address is the registry's, parsed. Its path has no trailing slash. Where
+	// it is one of Docker Hub's, it is the one that serves Docker Hub's images.
 	Address *url.URL
 	// Registry is the host of Address as image references spell it: with a port
 	// only where it is not the scheme's default.
@@ -27,9 +28,12 @@ type Connector struct {
 	Spec *v1alpha1.ConnectorSpec
 }
 
-// New compiles a Connector. It keeps a reference to its spec.
+// New compiles a Connector, or says why the API server would not have admitted it. It keeps a reference to its spec.
 func New(c *v1alpha1.Connector) (*Connector, error) {
 	name := route.Connector{Namespace: c.Namespace, Name: c.Name}
+	if err := checkAddresses(&c.Spec); err != nil {
+		return nil, fmt.Errorf("Connector '%s': %w", name, err)
+	}
 	address, err := url.Parse(c.Spec.Address)
 	if err != nil || address.Hostname() == "" {
 		return nil, fmt.Errorf("Connector '%s': `spec.address` '%s' is not a URL", name, c.Spec.Address)
@@ -38,10 +42,30 @@ func New(c *v1alpha1.Connector) (*Connector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Connector '%s': %w", name, err)
 	}
+	registry := RegistryOf(registry(address))
+	if registry == dockerHub && address.Scheme == "https" {
+		address.Host = dockerHubServer
+	}
 	return &Connector{
 		Connector: name, Rules: rules, UID: c.UID,
-		Address: address, Registry: registry(address), Spec: &c.Spec,
+		Address: address, Registry: registry, Spec: &c.Spec,
 	}, nil
+}
+
+// Docker Hub's registry has one name in images and another on the network.
+const (
+	dockerHub       = "docker.io"
+	dockerHubServer = "registry-1.docker.io"
+	dockerHubIndex  = "index.docker.io"
+)
+
+// RegistryOf returns the name that images give to the registry of a host: the
+// host itself, but 'docker.io' for each of Docker Hub's.
+func RegistryOf(host string) string {
+	if host == dockerHubServer || host == dockerHubIndex {
+		return dockerHub
+	}
+	return host
 }
 
 func registry(address *url.URL) string {

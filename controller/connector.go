@@ -34,6 +34,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/route"
 )
@@ -236,7 +237,11 @@ func (r *Connectors) examineRegistry(ctx context.Context, c *v1alpha1.Connector,
 		f.blocked(v1alpha1.ConditionAuthReady)
 		return nil
 	}
-	probe, err := newProbe(c.Spec.Address, m.caCert, r.Dial)
+	address := c.Spec.Address
+	if compiled, err := access.New(c); err == nil { // as the proxy reaches it
+		address = compiled.Address.String()
+	}
+	probe, err := newProbe(address, m.caCert, r.Dial)
 	if err != nil {
 		return fmt.Errorf("probe for Connector '%s/%s': %w", c.Namespace, c.Name, err)
 	}

@@ -118,12 +118,16 @@ func controllerCaches() map[client.Object]cache.ByObject {
 		return cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", name)}
 	}
 	return map[client.Object]cache.ByObject{
-		&corev1.ConfigMap{}: system(v1alpha1.ProxyCA),
+		&corev1.ConfigMap{}:   system(v1alpha1.ProxyCA),
+		&v1alpha1.Connector{}: {Transform: controller.LeanConnectors()},
 		&corev1.Secret{}: {Namespaces: map[string]cache.Config{
 			v1alpha1.SystemNamespace: named(v1alpha1.WebhookServing),
 			cache.AllNamespaces:      named(v1alpha1.PullSecret),
 		}},
-		&corev1.Service{}: {Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.FieldManager})},
+		&corev1.Service{}: {
+			Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.FieldManager}),
+			Transform: controller.LeanService,
+		},
 	}
 }
 

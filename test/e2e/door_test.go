@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"berth.dev/berth/api/v1alpha1"
-	"berth.dev/berth/controller"
 	"berth.dev/berth/test/lab"
 	"berth.dev/berth/token"
 )
@@ -106,7 +106,7 @@ func (w world) signingKeys() token.Keys {
 	w.Helper()
 	var s corev1.Secret
 	w.ok(w.Client.Get(w.ctx, client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: v1alpha1.TokenKeys}, &s))
-	keys, err := token.ParseKeys(s.Data[controller.KeysFile])
+	keys, err := token.ParseKeys(s.Data[v1alpha1.TokenKeysFile])
 	w.ok(err)
 	return keys
 }
@@ -198,4 +198,16 @@ func TestFence(t *testing.T) {
 	if err := c.Get(w.ctx, client.ObjectKey{Namespace: plain.Name, Name: "any"}, &credential); !apierrors.IsForbidden(err) {
 		t.Errorf("it may read any Secret: %v", err)
 	}
+}
+
+// TestEvents: a namespace is told why it was refused, for a HEAD has no body to say it in.
+func TestEvents(t *testing.T) {
+	w := enter(t)
+	n := w.shop("told")
+	status, body, err := w.AskProxy(w.ctx, n.Name, http.MethodHead, connectorPath("secret/app/manifests/v1"))
+	if err != nil || status != http.StatusForbidden || body != "" {
+		t.Fatalf("%d %q, %v", status, body, err)
+	}
+	_, err = w.EventLike(w.ctx, n.Name, "RepositoryRefused", "may not use repository 'secret/app' of Connector 'berth-system/harbor'", patience)
+	w.ok(err)
 }
