@@ -28,7 +28,7 @@ func (anybody) Files(context.Context, string, string, url.Values) (*v1alpha1.Fil
 // start starts a plugin below a folder as kubelet's, and ends it with the test.
 func start(t *testing.T, mounter mount.Interface) (*Plugin, func()) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "berth") // a socket's path may not be long
+	dir, err := os.MkdirTemp("", "berth") //nolint:usetesting // a socket's path may not be long
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func (n *testNode) Files(_ context.Context, token, generation string, attributes
 	case n.err != nil:
 		return nil, n.err
 	case generation == n.now:
-		return nil, nil
+		return nil, nil //nolint:nilnil // nothing changed, and nothing is wrong
 	default:
 		return &v1alpha1.Files{Generation: n.now, Files: n.files}, nil
 	}
@@ -287,7 +287,7 @@ func TestRequests(t *testing.T) {
 		"good":                 {func(*request) {}, codes.OK, ""},
 		"token in the context": {func(r *request) { r.Secrets = nil; r.VolumeContext[keyTokens] = tokens(podToken) }, codes.OK, ""},
 		"all attributes":       {func(r *request) { r.VolumeContext["configurations"], r.VolumeContext["mountPath"] = "a,b", "/x" }, codes.OK, ""},
-		"no attributes":        {func(r *request) { delete(r.VolumeContext, "connectors") }, codes.OK, ""},
+		"no attributes":        {func(r *request) { delete(r.GetVolumeContext(), "connectors") }, codes.OK, ""},
 		"group":                {func(r *request) { group(r, fmt.Sprint(os.Getgid())) }, codes.OK, ""},
 		"group by name":        {func(r *request) { group(r, "root") }, codes.InvalidArgument, "must be the number of a group"},
 		"group below 0":        {func(r *request) { group(r, "-1") }, codes.InvalidArgument, "must be the number of a group"},
@@ -299,7 +299,7 @@ func TestRequests(t *testing.T) {
 		"block": {func(r *request) {
 			r.VolumeCapability.AccessType = &spec.VolumeCapability_Block{Block: &spec.VolumeCapability_BlockVolume{}}
 		}, codes.InvalidArgument, "volumes of 'csi.connectors.berth.dev' hold files"},
-		"persistent":               {func(r *request) { delete(r.VolumeContext, keyEphemeral) }, codes.InvalidArgument, "PersistentVolumes of it may not be"},
+		"persistent":               {func(r *request) { delete(r.GetVolumeContext(), keyEphemeral) }, codes.InvalidArgument, "PersistentVolumes of it may not be"},
 		"writable":                 {func(r *request) { r.Readonly = false }, codes.InvalidArgument, "`pod.spec.volumes[].csi.readOnly` must be 'true'"},
 		"unknown attribute":        {func(r *request) { r.VolumeContext["connector"] = "x" }, codes.InvalidArgument, `has "connector", which is not known; use ` + "`connectors`"},
 		"tokens beside the Secret": {func(r *request) { r.VolumeContext[keyTokens] = tokens("another") }, codes.InvalidArgument, "which is for kubelet to write; remove it"},

@@ -83,8 +83,7 @@ func (s *Source) Files(ctx context.Context, token, generation string, attributes
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		var wrapped *url.Error // says the whole URL
-		if errors.As(err, &wrapped) {
+		if wrapped, ok := errors.AsType[*url.Error](err); ok { // it says the whole URL
 			err = wrapped.Err
 		}
 		return nil, fmt.Errorf("ask Berth's proxy at %v: %w; is it running? kubectl -n berth-system get pods", proxy.Addresses, err)

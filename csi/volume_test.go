@@ -109,7 +109,7 @@ func TestUnchangedFiles(t *testing.T) {
 	bundle, token := inode("bundle"), inode("token")
 	_ = write(t, target, "b", map[string]string{"bundle": "same", "token": "2"})
 	if inode("bundle") != bundle || inode("token") == token {
-		t.Error("the same file must be the same inode, and another another")
+		t.Error("the file that is the same must be the same inode, and the other a new one")
 	}
 }
 

@@ -29,7 +29,7 @@ type filesOptions struct {
 }
 
 func (o *filesOptions) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace}, "namespaces whose Connectors every volume may have without naming them; as `trustedNamespaces` of the controller's configuration")
+	flags.StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace}, "namespaces whose Connectors volumes may have without naming them; as `trustedNamespaces` of the controller's configuration")
 	flags.StringVar(&o.forwardAddress, "forward-address", "", "the forward proxy's host:port as Pods reach it, for the files of volumes; without one they name no proxy")
 	flags.StringSliceVar(&o.noProxy, "no-proxy", nil, "what Pods reach without the forward proxy, beside the cluster's Services; as `proxy.noProxy` of the controller's configuration")
 }

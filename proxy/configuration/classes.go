@@ -1,6 +1,7 @@
 package configuration
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -70,9 +71,9 @@ func (c *Classes) get(name string) (*class, bool) {
 
 func newSet(files []v1alpha1.ClassFile) *set {
 	s := &set{}
-	hash := sha256.New()
+	var all bytes.Buffer
 	for _, f := range files {
-		fmt.Fprintf(hash, "%q %q\n", f.Name, f.Template)
+		fmt.Fprintf(&all, "%q %q\n", f.Name, f.Template)
 		compiled, err := compile(f.Name, f.Template)
 		if err != nil {
 			s.err = errors.Join(s.err, err)
@@ -80,7 +81,7 @@ func newSet(files []v1alpha1.ClassFile) *set {
 		}
 		s.files = append(s.files, compiled)
 	}
-	hash.Sum(s.digest[:0])
+	s.digest = sha256.Sum256(all.Bytes())
 	return s
 }
 

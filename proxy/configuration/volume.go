@@ -1,10 +1,10 @@
 package configuration
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -25,6 +25,8 @@ const (
 	most = 64
 	// maxVolume is the most that templates may make for a volume.
 	maxVolume = 2 << 20
+	// generationBytes of a hash are enough to tell two sets of files of one Pod apart.
+	generationBytes = 16
 	// maxAttribute is the longest attribute that is read.
 	maxAttribute = 16 << 10
 )
@@ -166,7 +168,8 @@ func (h *handler) part(name string, connectors []*access.Connector) (part, error
 	for _, c := range connectors {
 		class, ok := h.Classes.get(c.Spec.ConnectorClassName)
 		if !ok {
-			return p, refuse(http.StatusUnprocessableEntity, ReasonUnknown, "Connector '%s' is of ConnectorClass '%s', which does not exist; its owner must correct `spec.connectorClassName`", c.Connector, shorten(c.Spec.ConnectorClassName))
+			return p, refuse(http.StatusUnprocessableEntity, ReasonUnknown,
+				"Connector '%s' is of ConnectorClass '%s', which does not exist; its owner must correct `spec.connectorClassName`", c.Connector, shorten(c.Spec.ConnectorClassName))
 		}
 		s, ok := class.configurations[name]
 		if !ok {
@@ -177,20 +180,28 @@ func (h *handler) part(name string, connectors []*access.Connector) (part, error
 			p.set, p.class = s, class.name
 		}
 		if s.digest != p.set.digest {
-			return p, refuse(http.StatusUnprocessableEntity, ReasonConflict, "ConnectorClasses '%s' and '%s' write configuration '%s' differently, so that it cannot be one for both; mount their Connectors in two volumes", p.class, class.name, name)
+			return p, refuse(http.StatusUnprocessableEntity, ReasonConflict,
+				"ConnectorClasses '%s' and '%s' write configuration '%s' differently, so that it cannot be one for both; mount their Connectors in two volumes", p.class, class.name, name)
 		}
 		p.connectors = append(p.connectors, valuesOf(c, h.ClusterDomain))
 	}
+	return p, p.usable(len(connectors) > 0, offered)
+}
+
+// usable says why there is nothing to render, if so.
+func (p *part) usable(connectors bool, offered []string) error {
 	switch {
 	case p.set != nil && p.set.err != nil:
-		return p, refuse(http.StatusUnprocessableEntity, ReasonTemplate, "%v", templateError(p.class, name, p.set.err))
+		return refuse(http.StatusUnprocessableEntity, ReasonTemplate, "%v", templateError(p.class, p.name, p.set.err))
 	case p.set != nil:
-		return p, nil
-	case len(connectors) == 0:
-		return p, refuse(http.StatusNotFound, ReasonUnknown, "no Connector is there for configuration '%s'; name one in the volume's attribute `%s`, or make one that lists the Pod's namespace in `spec.access`", shorten(name), v1alpha1.VolumeConnectors)
+		return nil
+	case !connectors:
+		return refuse(http.StatusNotFound, ReasonUnknown,
+			"no Connector is there for configuration '%s'; name one in the volume's attribute `%s`, or make one that lists the Pod's namespace in `spec.access`", shorten(p.name), v1alpha1.VolumeConnectors)
 	default:
 		slices.Sort(offered)
-		return p, refuse(http.StatusNotFound, ReasonUnknown, "no ConnectorClass of the volume's Connectors has a configuration '%s'; correct the attribute `%s`: there are '%s'", shorten(name), v1alpha1.VolumeConfigurations, strings.Join(offered, "', '"))
+		return refuse(http.StatusNotFound, ReasonUnknown, "no ConnectorClass of the volume's Connectors has a configuration '%s'; correct the attribute `%s`: there are '%s'",
+			shorten(p.name), v1alpha1.VolumeConfigurations, strings.Join(offered, "', '"))
 	}
 }
 
@@ -202,20 +213,14 @@ type volume struct {
 }
 
 // generation is a hash of what goes in: as long as it stays, so do the files.
-func (v *volume) generation() (string, error) {
-	hash := sha256.New()
-	fmt.Fprintf(hash, "%s\n%x\n", format, sha256.Sum256(v.trust.bundle))
-	all := json.NewEncoder(hash)
-	if err := all.Encode(v.values); err != nil {
-		return "", err
-	}
+func (v *volume) generation() string {
+	var all bytes.Buffer
+	fmt.Fprintf(&all, "%s %x\n%q\n", format, sha256.Sum256(v.trust.bundle), v.values)
 	for _, p := range v.parts {
-		fmt.Fprintf(hash, "%q %x\n", p.name, p.set.digest)
-		if err := all.Encode(p.connectors); err != nil {
-			return "", err
-		}
+		fmt.Fprintf(&all, "%q %x %q\n", p.name, p.set.digest, p.connectors)
 	}
-	return hex.EncodeToString(hash.Sum(nil)[:16]), nil
+	hash := sha256.Sum256(all.Bytes())
+	return hex.EncodeToString(hash[:generationBytes])
 }
 
 // files renders the volume.

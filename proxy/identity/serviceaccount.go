@@ -43,7 +43,7 @@ const (
 	reviewTimeout = 5 * time.Second
 )
 
-// ErrUnavailable: the token could not be checked, because the API server did not
+// ErrUnavailable says that the token could not be checked, because the API server did not
 // answer or was asked too often. Another attempt may be more lucky.
 var ErrUnavailable = errors.New("token cannot be checked now, because the API server does not answer")
 
