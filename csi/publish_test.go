@@ -139,7 +139,7 @@ func mounters(t *testing.T) map[string]func() mount.Interface {
 	return all
 }
 
-func mayMount(t *testing.T) bool {
+func mayMount(t testing.TB) bool {
 	t.Helper()
 	dir := t.TempDir()
 	if os.Geteuid() != 0 || runtime.GOOS != "linux" || NewMounter().Mount("tmpfs", dir, "tmpfs", nil) != nil {
