@@ -245,9 +245,13 @@ func TestNeverTorn(t *testing.T) {
 	}
 	var reads atomic.Int64
 	stop, stopped := make(chan struct{}), make(chan error, 4)
-	for range cap(stopped) {
+	for i := range cap(stopped) {
 		go func() {
 			names := slices.Collect(maps.Keys(content(0)))
+			if i%2 == 0 { // who only looks finds the shortest of gaps
+				stopped <- look(stop, filepath.Join(target, "token"))
+				return
+			}
 			for {
 				select {
 				case <-stop:
@@ -269,7 +273,7 @@ func TestNeverTorn(t *testing.T) {
 			}
 		}()
 	}
-	for n := 1; n <= 40 || reads.Load() < 500; n++ {
+	for n := 1; n <= 100 || reads.Load() < 500; n++ {
 		if err := write(t, target, strconv.Itoa(n), content(n)); err != nil {
 			t.Fatal(err)
 		}
@@ -281,6 +285,20 @@ func TestNeverTorn(t *testing.T) {
 	for range cap(stopped) {
 		if err := <-stopped; err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// look looks whether a file is there until it is told to stop.
+func look(stop <-chan struct{}, path string) error {
+	for {
+		select {
+		case <-stop:
+			return nil
+		default:
+			if _, err := os.Stat(path); err != nil {
+				return err
+			}
 		}
 	}
 }

@@ -255,6 +255,7 @@ func TestGeneration(t *testing.T) {
 		"address": func(t *testing.T, w *world) {
 			w.connector(t, "demo", "harbor", "harbor", "https://harbor2.example.com")
 		},
+		"token":     func(_ *testing.T, w *world) { w.token += "x" },
 		"authority": func(_ *testing.T, w *world) { w.authorities = append(bytes.Clone(w.authorities), w.authorities...) },
 	} {
 		w := ready(t)
@@ -262,6 +263,9 @@ func TestGeneration(t *testing.T) {
 		if got := w.get(t, tag, attributes...); got.status != http.StatusOK || got.generation == first.generation {
 			t.Errorf("%s changed: status %d, generation '%s'", name, got.status, got.generation)
 		}
+	}
+	if got := w.get(t, tag, append(attributes, "mountPath", "/elsewhere")...); got.status != http.StatusOK || got.generation == first.generation {
+		t.Errorf("elsewhere: status %d, generation '%s'", got.status, got.generation)
 	}
 	_ = w.class(t, "harbor", "{{.Nothing}}")
 	if got := w.get(t, tag, attributes...); got.status != http.StatusUnprocessableEntity {

@@ -56,6 +56,7 @@ func TestTemplates(t *testing.T) {
 		"doubling":           {source: `{{$a := "x"}}` + strings.Repeat(again, 60), says: "a text of more than 65536 bytes"},
 		"doubling by js":     {source: `{{$a := "\\"}}` + strings.Repeat(`{{$a = js $a}}`, 60), says: "a text of more than 65536 bytes"},
 		"doubling by quote":  {source: `{{$a := "\\"}}` + strings.Repeat(`{{$a = quote $a}}`, 60), says: "a text of more than 65536 bytes"},
+		"quotes":             {source: "{{quote `" + strings.Repeat(`\`, 40_000) + "`}}", says: "a text of more than 65536 bytes"},
 		"width":              {source: `{{printf "%1000000d" 1}}`, says: "without widths"},
 		"width as a value":   {source: `{{printf "%*d" 1000000 1}}`, says: "without widths"},
 		"precision":          {source: `{{printf "%.1000000s" "a"}}`, says: "without widths"},
@@ -88,6 +89,17 @@ func render(source string) ([]byte, error) {
 		return nil, err
 	}
 	return f.render(someValues())
+}
+
+// TestWithoutToken: should the token get into an error, it gets no further.
+func TestWithoutToken(t *testing.T) {
+	t.Parallel()
+	if got := someValues().withoutToken("at <very-secret-token>: very-secret-token"); got != "at <[token]>: [token]" {
+		t.Errorf("it says: %s", got)
+	}
+	if got := (&Values{}).withoutToken("as it is"); got != "as it is" {
+		t.Errorf("it says: %s", got)
+	}
 }
 
 // TestTooLong: a template that the CRD would not have admitted.

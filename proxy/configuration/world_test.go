@@ -31,6 +31,7 @@ type world struct {
 	caller      identity.Identity
 	err         error // of who asks
 	authorities []byte
+	token       string
 	log         bytes.Buffer
 }
 
@@ -39,7 +40,7 @@ func (w *world) Authenticate(*http.Request) (identity.Identity, error) { return 
 
 func newWorld(t testing.TB, changes ...func(*configuration.Options)) *world {
 	t.Helper()
-	w := &world{caller: identity.Identity{Caller: access.Caller{Namespace: "demo", Labels: map[string]string{"team": "a"}}}, authorities: authority(t)}
+	w := &world{caller: identity.Identity{Caller: access.Caller{Namespace: "demo", Labels: map[string]string{"team": "a"}}}, authorities: authority(t), token: secretToken}
 	for _, c := range shipped(t) {
 		if err := w.classes.Put(c); err != nil {
 			t.Fatal(err)
@@ -134,7 +135,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 		query.Add(attributes[i], attributes[i+1])
 	}
 	r := httptest.NewRequest(http.MethodGet, v1alpha1.FilesPath+"?"+query.Encode(), nil)
-	r.Header.Set("Authorization", "Bearer "+secretToken)
+	r.Header.Set("Authorization", "Bearer "+w.token)
 	if tag != "" {
 		r.Header.Set("If-None-Match", tag)
 	}
