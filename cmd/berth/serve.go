@@ -52,8 +52,9 @@ func (*server) NeedLeaderElection() bool { return false }
 // Start serves until the context ends and then until the last request has.
 func (s *server) Start(ctx context.Context) error {
 	h := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
-		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12},
+		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		// HTTP/2 is named here: where a plain front starts first, the server would offer it and not speak it.
+		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
 		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	ended, err := s.listen(ctx, h)
@@ -76,6 +77,18 @@ func (s *server) Start(ctx context.Context) error {
 		return errors.Join(err, h.Close())
 	}
 	return nil
+}
+
+// parting has each connection end with its next answer once the context has
+// ended: clients connect anew, to where they are sent then, and none meets the
+// end of a connection just as it sends a request that may not be sent twice.
+func parting(ctx context.Context, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // listen starts the fronts, over TLS and plain, and returns how each ends.

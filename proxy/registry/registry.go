@@ -51,8 +51,8 @@ import (
 const (
 	versionHeader = "Docker-Distribution-Api-Version"
 	version       = "registry/2.0"
-	// bufferSize is what a request holds of a layer.
-	bufferSize = 32 << 10
+	// bufferSize is what a request holds of a layer: no TLS record has more.
+	bufferSize = 16 << 10
 	// defaultPatience is how long a client may take no byte of an answer.
 	defaultPatience = 2 * time.Minute
 )
@@ -359,11 +359,9 @@ type buffers struct {
 	pool sync.Pool
 }
 
-// Get implements httputil.BufferPool.
-func (b *buffers) Get() []byte {
+func (b *buffers) get() []byte {
 	buffer, _ := b.pool.Get().(*[bufferSize]byte)
 	return buffer[:]
 }
 
-// Put implements httputil.BufferPool.
-func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }
+func (b *buffers) put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }
