@@ -47,6 +47,15 @@ type ConnectorClassSpec struct {
 	// +kubebuilder:validation:MaxItems=128
 	API []ClassAPI `json:"api,omitempty"`
 
+	// configurations are sets of files that Pods can ask for by name, as templates: what the tools of the class's
+	// servers are configured by.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	Configurations []ClassConfiguration `json:"configurations,omitempty"`
+
 	// probes are the requests that tell whether a server lives and takes the credential.
 	//
 	// +required
@@ -91,6 +100,42 @@ type ClassAPI struct {
 //
 // +kubebuilder:validation:Enum=GET;HEAD;POST;PUT;PATCH;DELETE
 type APIMethod string
+
+// ClassConfiguration is a set of files that Pods can ask for by name.
+type ClassConfiguration struct {
+	// name by which Pods ask for it.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="`name` of a configuration must be a DNS label: lower-case letters, digits and '-', for example 'registry-config'"
+	Name string `json:"name"`
+	// files of the set. They stand side by side in the volume.
+	//
+	// +required
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	Files []ClassFile `json:"files"`
+}
+
+// ClassFile is a file of a configuration.
+type ClassFile struct {
+	// name of the file, without a folder.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9._-]+$') && !self.startsWith('..') && self != '.'",message="`name` of a file must be letters, digits, '.', '_' and '-', without a folder, and may not be '.' or begin with '..', for example 'config.json'"
+	// +kubebuilder:validation:XValidation:rule="!(self in ['.env', 'http.proxy', 'https.proxy', 'ca.crt', 'ca-bundle.crt', 'truststore.p12', 'context.token', 'context.proxy.caCert'])",message="`name` of a file may not be that of a file which every volume has: call it otherwise"
+	Name string `json:"name"`
+	// template of the file's content, in Go's text/template. docs/spec/files.md lists the values and functions.
+	//
+	// +required
+	// +kubebuilder:validation:MaxLength=65536
+	Template string `json:"template"`
+}
 
 // ClassProbes are the requests that the controller sends to a registry.
 type ClassProbes struct {

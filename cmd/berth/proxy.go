@@ -39,6 +39,7 @@ type proxyOptions struct {
 	clusterDomain string
 	serve         serveOptions
 	static        staticOptions
+	files         filesOptions
 }
 
 func proxyCommand() *cobra.Command {
@@ -59,6 +60,7 @@ func proxyCommand() *cobra.Command {
 	o.add(c.Flags())
 	o.serve.add(c.Flags())
 	o.static.add(c.Flags())
+	o.files.add(c.Flags())
 	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
 	return c
 }
@@ -71,6 +73,7 @@ type knowledge struct {
 	minter    *certs.Minter
 	// domain is the DNS suffix of Services.
 	domain string
+	files  files
 }
 
 func (o *proxyOptions) run(ctx context.Context) error {
@@ -80,7 +83,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.static.refuse(); err != nil {
 		return badInput(err)
 	}
-	k := &knowledge{domain: o.clusterDomain}
+	k := &knowledge{domain: o.clusterDomain, files: files{filesOptions: o.files}}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
@@ -112,6 +115,7 @@ func (k *knowledge) learn(ctx context.Context, mgr ctrl.Manager) (map[string]fun
 	secrets, err := watch(ctx, informers, &corev1.Secret{}, func(s *corev1.Secret) {
 		if authorities := useAuthorities(k.minter, s, v1alpha1.ProxyServing); len(authorities) > 0 {
 			k.addresses.Store(new(authorities[len(authorities)-1].Scope().Addresses))
+			k.files.authority.Store(new(authorities.Bundle()))
 		}
 	}, nil)
 	if err != nil {
@@ -183,6 +187,10 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if err != nil {
 		return nil, err
 	}
+	synced["configurations"], err = k.files.fill(ctx, mgr.GetCache())
+	if err != nil {
+		return nil, err
+	}
 	namespaces, err := mgr.GetCache().GetInformer(ctx, &corev1.Namespace{}, cache.BlockUntilSynced(false))
 	if err != nil {
 		return nil, err
@@ -192,14 +200,22 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if !ok {
 		return nil, fmt.Errorf("the cache has no store of its own: %T", namespaces)
 	}
-	return registry.New(registry.Options{
+	store := namespaceStore{shared.GetStore()}
+	accounts, err := serviceAccounts(mgr.GetConfig(), store)
+	if err != nil {
+		return nil, err
+	}
+	return k.files.handler(k, accounts, registry.New(registry.Options{
 		Catalogue: &k.catalogue,
-		Identity:  identity.New(k.keys.Load, namespaceStore{shared.GetStore()}, time.Now, token.AudiencePull, token.AudienceProxy),
-		Upstream:  registries,
+		Identity: identity.Either{
+			Berth:           identity.New(k.keys.Load, store, time.Now, token.AudiencePull, token.AudienceProxy),
+			ServiceAccounts: accounts,
+		},
+		Upstream: registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
 		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
-	}), nil
+	}))
 }
 
 // namespaceStore reads Namespaces where the informer keeps them, without a copy.

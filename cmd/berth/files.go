@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/pflag"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+
+	"berth.dev/berth/api/v1alpha1"
+	volumes "berth.dev/berth/proxy/configuration"
+	"berth.dev/berth/proxy/identity"
+)
+
+// filesOptions are the flags about the files that the proxy makes for volumes.
+type filesOptions struct {
+	trusted        []string
+	forwardAddress string
+	noProxy        []string
+}
+
+func (o *filesOptions) add(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace}, "namespaces whose Connectors volumes may have without naming them; as `trustedNamespaces` of the controller's configuration")
+	flags.StringVar(&o.forwardAddress, "forward-address", "", "the forward proxy's host:port as Pods reach it, for the files of volumes; without one they name no proxy")
+	flags.StringSliceVar(&o.noProxy, "no-proxy", nil, "what Pods reach without the forward proxy, beside the cluster's Services; as `proxy.noProxy` of the controller's configuration")
+}
+
+// files is what the proxy knows for the files of volumes.
+type files struct {
+	filesOptions
+
+	classes   volumes.Classes
+	authority atomic.Pointer[[]byte] // in PEM
+}
+
+// fill keeps the classes' configurations as the cluster's are.
+func (f *files) fill(ctx context.Context, informers cache.Informers) (synced func() bool, err error) {
+	return watch(ctx, informers, &v1alpha1.ConnectorClass{},
+		func(c *v1alpha1.ConnectorClass) {
+			if err := f.classes.Put(c); err != nil {
+				ctrl.Log.WithName("files").Error(err, "a configuration cannot be used")
+			}
+		},
+		func(c *v1alpha1.ConnectorClass) { f.classes.Delete(c.Name) })
+}
+
+func (f *files) authorities() []byte {
+	if known := f.authority.Load(); known != nil {
+		return *known
+	}
+	return nil
+}
+
+// handler answers for the files of volumes, and leaves all other requests to
+// registries. Tokens go over TLS alone.
+func (f *files) handler(k *knowledge, accounts *identity.ServiceAccounts, registries http.Handler) (http.Handler, error) {
+	handler, err := volumes.New(volumes.Options{
+		Catalogue: &k.catalogue, Classes: &f.classes, Identity: accounts, Authorities: f.authorities,
+		Trusted: f.trusted, ClusterDomain: k.domain, ForwardAddress: f.forwardAddress,
+		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: f.noProxy, Log: slog.Default(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && r.URL.Path == v1alpha1.FilesPath {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		registries.ServeHTTP(w, r)
+	}), nil
+}
+
+// serviceAccounts authenticates by the cluster's API server. How often it is
+// asked is bounded there, and not by the client too.
+func serviceAccounts(config *rest.Config, namespaces identity.Namespaces) (*identity.ServiceAccounts, error) {
+	config = rest.CopyConfig(config)
+	config.QPS = -1
+	clients, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	reviews := clients.AuthenticationV1().TokenReviews()
+	return identity.NewServiceAccounts(func(ctx context.Context, review *authenticationv1.TokenReview) (*authenticationv1.TokenReview, error) {
+		answer, err := reviews.Create(ctx, review, metav1.CreateOptions{})
+		if err != nil {
+			ctrl.Log.WithName("files").Error(err, "ask the API server about a token")
+		}
+		return answer, err
+	}, namespaces, time.Now), nil
+}
