@@ -98,6 +98,11 @@ func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	if !ok {
 		return Identity{}, ErrNoCredentials
 	}
+	return a.Verify(raw)
+}
+
+// Verify returns whose token it is. The errors wrap ErrToken or ErrNamespace.
+func (a *Authenticator) Verify(raw string) (Identity, error) {
 	claims, err := a.verify(raw)
 	if err != nil {
 		return Identity{}, fmt.Errorf("%w: %w", ErrToken, err)
