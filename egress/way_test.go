@@ -113,7 +113,7 @@ func TestWay(t *testing.T) {
 				_ = conn.Close()
 			}
 			var notFound *net.DNSError
-			if !errors.Is(err, tc.err) && !(errors.As(err, &notFound) && errors.As(tc.err, &notFound)) {
+			if same := errors.Is(err, tc.err) || errors.As(err, &notFound) && errors.As(tc.err, &notFound); !same {
 				t.Errorf("Open = %v, want %v", err, tc.err)
 			}
 			if diff := cmp.Diff(tc.dialled, r.dialled); diff != "" {
