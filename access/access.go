@@ -104,7 +104,8 @@ func (r Rules) Visible(c Caller) bool {
 }
 
 // Check returns nil where the caller may do the action on the repository, and
-// else ErrNamespace, ErrRepository or ErrAction.
+// else ErrNamespace, ErrRepository or ErrAction. No repository stands for the
+// registry as a whole: only a rule about all repositories grants it.
 func (r Rules) Check(c Caller, repository string, action v1alpha1.Action) error {
 	_, err := r.Match(c, repository, action)
 	return err
@@ -162,10 +163,14 @@ func (r *rule) lists(c Caller) bool {
 }
 
 // longestPattern returns the length of the longest pattern that matches. The
-// patterns were validated, so they cannot fail here.
+// patterns were validated, so they cannot fail here. What is about no repository
+// in particular is about all of them, which '*' is not.
 func (r *rule) longestPattern(repository string) (int, bool) {
-	if len(r.repositories) == 0 {
+	switch {
+	case len(r.repositories) == 0:
 		return 0, true
+	case repository == "":
+		return 0, slices.Contains(r.repositories, "**")
 	}
 	longest := -1
 	for _, p := range r.repositories {

@@ -8,7 +8,7 @@ import (
 	"berth.dev/berth/route"
 )
 
-// Catalogue holds the Connectors of a cluster by name and by registry. It is
+// Catalogue holds the Connectors of a cluster by name and by registry, and their classes. It is
 // fed from a watch and read on every admission and request, by any number of
 // goroutines. The zero value is empty and ready.
 type Catalogue struct {
@@ -16,6 +16,7 @@ type Catalogue struct {
 	byName     map[route.Connector]*Connector
 	byRegistry lists
 	byOrigin   lists
+	classes    map[string]*Class
 }
 
 // lists are of Connectors, each sorted by namespace and name. Readers may hold
@@ -36,6 +37,33 @@ func (l lists) remove(key string, name route.Connector) {
 		return
 	}
 	l[key] = kept
+}
+
+// PutClass adds a class, or replaces the one of the same name.
+func (c *Catalogue) PutClass(class *Class) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.classes == nil {
+		c.classes = map[string]*Class{}
+	}
+	c.classes[class.Name] = class
+}
+
+// DeleteClass removes the class of that name, if there is one.
+func (c *Catalogue) DeleteClass(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.classes, name)
+}
+
+// Class returns the class of that name; one that does not exist opens nothing.
+func (c *Catalogue) Class(name string) *Class {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if found, ok := c.classes[name]; ok {
+		return found
+	}
+	return &Class{Name: name}
 }
 
 // Put adds a Connector, or replaces the one of the same name.

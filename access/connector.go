@@ -33,9 +33,12 @@ type Connector struct {
 	extensions []*Connector
 }
 
-// New compiles a Connector. It keeps a reference to its spec.
+// New compiles a Connector, or says why the API server would not have admitted it. It keeps a reference to its spec.
 func New(c *v1alpha1.Connector) (*Connector, error) {
 	name := route.Connector{Namespace: c.Namespace, Name: c.Name}
+	if err := checkAddresses(&c.Spec); err != nil {
+		return nil, fmt.Errorf("Connector '%s': %w", name, err)
+	}
 	address, err := url.Parse(c.Spec.Address)
 	if err != nil || address.Hostname() == "" {
 		return nil, fmt.Errorf("Connector '%s': `spec.address` '%s' is not a URL", name, c.Spec.Address)

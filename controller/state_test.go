@@ -52,7 +52,7 @@ func (k *TokenKeys) published(t *testing.T) token.PublicKeys {
 			t.Fatal("a private key is published")
 		}
 	}
-	keys, err := token.ParsePublicKeys([]byte(m.Data[KeysFile]))
+	keys, err := token.ParsePublicKeys([]byte(m.Data[v1alpha1.TokenKeysFile]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestTokenKeysSurviveAFailure(t *testing.T) {
 
 func TestTokenKeysUnreadable(t *testing.T) {
 	t.Parallel()
-	k, _, writes := newTokenKeys(t, &corev1.Secret{ObjectMeta: system(v1alpha1.TokenKeys), Data: map[string][]byte{KeysFile: []byte("no JSON")}})
+	k, _, writes := newTokenKeys(t, &corev1.Secret{ObjectMeta: system(v1alpha1.TokenKeys), Data: map[string][]byte{v1alpha1.TokenKeysFile: []byte("no JSON")}})
 	if _, err := k.step(t.Context()); err == nil || !strings.Contains(err.Error(), "delete it") {
 		t.Errorf("step = %v, must say what to do", err)
 	}
@@ -316,11 +316,11 @@ func TestPrivateKeysStayInTheSecret(t *testing.T) {
 		} `json:"keys"`
 	}
 	kept := read(t, k.Reader, v1alpha1.SystemNamespace, v1alpha1.TokenKeys, &corev1.Secret{})
-	if err := json.Unmarshal(kept.Data[KeysFile], &set); err != nil || len(set.Keys) != 1 || len(set.Keys[0].S) < ed25519.SeedSize {
+	if err := json.Unmarshal(kept.Data[v1alpha1.TokenKeysFile], &set); err != nil || len(set.Keys) != 1 || len(set.Keys[0].S) < ed25519.SeedSize {
 		t.Fatalf("the Secret holds no key: %v", err)
 	}
 	public := read(t, k.Reader, v1alpha1.SystemNamespace, v1alpha1.TokenKeys, &corev1.ConfigMap{})
-	if strings.Contains(public.Data[KeysFile], set.Keys[0].S) {
+	if strings.Contains(public.Data[v1alpha1.TokenKeysFile], set.Keys[0].S) {
 		t.Error("the ConfigMap holds a private key")
 	}
 }

@@ -13,9 +13,6 @@ import (
 	"berth.dev/berth/token"
 )
 
-// KeysFile is the key, in the Secret and in the ConfigMap of the token keys, of their JWK Set.
-const KeysFile = "jwks.json"
-
 // TokenKeys keeps the keys that sign berth tokens, and publishes their public
 // halves. It is a manager.Runnable of the leader.
 type TokenKeys struct {
@@ -55,7 +52,7 @@ func (k *TokenKeys) step(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	var keys token.Keys
-	if jwks, ok := stored.Data[KeysFile]; ok {
+	if jwks, ok := stored.Data[v1alpha1.TokenKeysFile]; ok {
 		if keys, err = token.ParseKeys(jwks); err != nil {
 			return time.Time{}, fmt.Errorf("read Secret '%s': %w; delete it, and Berth makes new keys and pull secrets", v1alpha1.TokenKeys, err)
 		}
@@ -69,7 +66,7 @@ func (k *TokenKeys) step(ctx context.Context) (time.Time, error) {
 		if err != nil {
 			return time.Time{}, fmt.Errorf("encode the token keys: %w", err)
 		}
-		if err := writeSecret(ctx, k.Client, stored, map[string][]byte{KeysFile: private}); err != nil {
+		if err := writeSecret(ctx, k.Client, stored, map[string][]byte{v1alpha1.TokenKeysFile: private}); err != nil {
 			return time.Time{}, err
 		}
 	}
@@ -77,7 +74,7 @@ func (k *TokenKeys) step(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("encode the public token keys: %w", err)
 	}
-	if err := publish(ctx, k.Reader, k.Client, v1alpha1.TokenKeys, map[string]string{KeysFile: string(public)}); err != nil {
+	if err := publish(ctx, k.Reader, k.Client, v1alpha1.TokenKeys, map[string]string{v1alpha1.TokenKeysFile: string(public)}); err != nil {
 		return time.Time{}, err
 	}
 	k.current.Store(&keys)

@@ -185,8 +185,8 @@ func (t teller) report(told rewrite.Report) Report {
 }
 
 // find returns the node of a field that is spelt as package rewrite does, such
-// as 'spec.containers{app}.image' or 'metadata.annotations[a.b/c]'; or, where
-// that does not exist, the innermost that does.
+// as 'spec.containers{app}.image' or 'metadata.annotations[a.b/c]', or by number as
+// in 'spec.access[0]'; or, where that does not exist, the innermost that does.
 func (n *node) find(field string) *node {
 	for rest := field; rest != "" && n != nil; {
 		var next *node
@@ -196,7 +196,7 @@ func (n *node) find(field string) *node {
 			continue
 		case rest[0] == '[':
 			key, after, _ := strings.Cut(rest[1:], "]")
-			next, rest = n.child(key), after
+			next, rest = n.entry(key), after
 		case rest[0] == '{':
 			name, after, _ := strings.Cut(rest[1:], "}")
 			next, rest = n.named(name), after
@@ -211,6 +211,14 @@ func (n *node) find(field string) *node {
 		n = next
 	}
 	return n
+}
+
+// entry returns the value of a mapping's key, or the item of a sequence by its number.
+func (n *node) entry(key string) *node {
+	if index, err := strconv.Atoi(key); err == nil && index >= 0 && n.resolved() != nil && n.resolved().shape == sequence {
+		return n.item(index)
+	}
+	return n.child(key)
 }
 
 // named returns the item of a sequence whose `name` it is.

@@ -1,10 +1,12 @@
 package secret
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 )
 
 const redacted = "[redacted]"
@@ -14,12 +16,20 @@ const redacted = "[redacted]"
 // zero value is no credential.
 type Basic struct {
 	// reveal is a function so that reflection, which reads unexported fields, finds an address and no text.
-	reveal func() (username, password string)
+	reveal func() *login
+}
+
+// login is a credential in the clear, and the header that it becomes.
+type login struct {
+	username, password, encoded string
+	header                      []string
 }
 
 // NewBasic returns the credential of a user name and a password.
 func NewBasic(username, password string) Basic {
-	return Basic{reveal: func() (string, string) { return username, password }}
+	encoded := base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
+	l := &login{username: username, password: password, encoded: encoded, header: []string{"Basic " + encoded}}
+	return Basic{reveal: func() *login { return l }}
 }
 
 // IsZero reports whether there is no credential.
@@ -30,9 +40,8 @@ func (b Basic) Equal(o Basic) bool {
 	if b.IsZero() || o.IsZero() {
 		return b.IsZero() && o.IsZero()
 	}
-	u1, p1 := b.reveal()
-	u2, p2 := o.reveal()
-	return u1 == u2 && p1 == p2
+	l, m := b.reveal(), o.reveal()
+	return l.username == m.username && l.password == m.password
 }
 
 // Authorize puts the credential into a request, in the place of any that is there.
@@ -41,7 +50,12 @@ func (b Basic) Authorize(r *http.Request) {
 		r.Header.Del("Authorization")
 		return
 	}
-	r.SetBasicAuth(b.reveal())
+	r.Header["Authorization"] = b.reveal().header
+}
+
+// In reports whether a text holds the credential in the form that requests carry it in.
+func (b Basic) In(text string) bool {
+	return !b.IsZero() && strings.Contains(text, b.reveal().encoded)
 }
 
 // Format implements fmt.Formatter for every verb.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -71,7 +72,7 @@ func (f *Follower) start(name types.NamespacedName) *followed {
 		return running
 	}
 	ctx, stop := context.WithCancel(f.ctx)
-	w := &followed{name: name, stop: stop, owners: map[route.Connector]struct{}{}, answered: make(chan struct{}), changed: f.changed}
+	w := &followed{name: name, key: name.String(), stop: stop, owners: map[route.Connector]struct{}{}, answered: make(chan struct{}), changed: f.changed}
 	w.informer = cache.NewSharedIndexInformer(w.listWatch(f.client), &corev1.Secret{}, 0, cache.Indexers{})
 	_, _ = w.informer.AddEventHandler(cache.ResourceEventHandlerFuncs{ // fails only on a stopped informer
 		AddFunc:    func(any) { w.changed(name) },
@@ -109,9 +110,12 @@ func (f *Follower) Owners(name types.NamespacedName) []route.Connector {
 	return owners
 }
 
+// patience is how long Get waits for the API server.
+const patience = 5 * time.Second
+
 // Get returns a followed Secret as it was last seen. Only until the API server
-// has first answered does it wait, as long as the context allows. Every error
-// is a *Problem; the Secret may not be changed.
+// has first answered does it wait, for 5 s at most and as long as the context
+// allows. Every error is a *Problem; the Secret may not be changed.
 func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.Secret, error) {
 	f.mu.Lock()
 	w, ok := f.followed[name]
@@ -128,13 +132,15 @@ func (f *Follower) Get(ctx context.Context, name types.NamespacedName) (*corev1.
 	case <-w.answered:
 		return w.get()
 	case <-ctx.Done():
-		return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
+	case <-time.After(patience):
 	}
+	return nil, &Problem{Secret: name, Reason: v1alpha1.ReasonSecretUnreadable, Detail: "the API server has not answered yet; it is asked again"}
 }
 
 // followed is the watch of one Secret.
 type followed struct {
 	name     types.NamespacedName
+	key      string // of the name, in the informer's store
 	informer cache.SharedIndexInformer
 	stop     context.CancelFunc
 	owners   map[route.Connector]struct{} // guarded by Follower.mu
@@ -203,7 +209,7 @@ func (w *followed) get() (*corev1.Secret, error) {
 	if refused {
 		return nil, &Problem{Secret: w.name, Reason: v1alpha1.ReasonSecretForbidden, Detail: "Berth may not read it; a Role in its namespace must let it"}
 	}
-	item, exists, _ := w.informer.GetStore().GetByKey(w.name.String())
+	item, exists, _ := w.informer.GetStore().GetByKey(w.key)
 	if s, ok := item.(*corev1.Secret); exists && ok {
 		return s, nil
 	}

@@ -11,6 +11,8 @@ package secret
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -48,7 +50,16 @@ func ReadBasic(s *corev1.Secret, want corev1.SecretType) (Basic, error) {
 				"its key `%s` is missing or empty; write the registry's user name into `username` and the password into `password`", key)
 		}
 	}
-	return NewBasic(string(s.Data[corev1.BasicAuthUsernameKey]), string(s.Data[corev1.BasicAuthPasswordKey])), nil
+	username, password := string(s.Data[corev1.BasicAuthUsernameKey]), string(s.Data[corev1.BasicAuthPasswordKey])
+	if strings.Contains(username, ":") {
+		return Basic{}, problem(s, v1alpha1.ReasonCredentialInvalid,
+			"the user name under `username` holds a ':', which no user name may (RFC 7617); write the user name alone, and the password into `password`")
+	}
+	if strings.ContainsFunc(username+password, unicode.IsControl) {
+		return Basic{}, problem(s, v1alpha1.ReasonCredentialInvalid,
+			"its key `username` or `password` holds a line break or another control character, which `echo` adds at the end; write both anew without it, as `kubectl create secret generic --from-literal` or `printf %%s` does")
+	}
+	return NewBasic(username, password), nil
 }
 
 // ReadCACert returns the PEM certificates under `ca.crt`, after a look that

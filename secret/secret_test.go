@@ -56,6 +56,9 @@ func TestReadBasic(t *testing.T) {
 		"another type":   {data: map[string]string{"username": user, "password": password}, as: corev1.SecretTypeOpaque, want: v1alpha1.ReasonSecretTypeWrong},
 		"no user":        {data: map[string]string{"password": password}, as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonSecretEmpty},
 		"empty password": {data: map[string]string{"username": user, "password": ""}, as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonSecretEmpty},
+		"colon":          {data: map[string]string{"username": "robot:" + user, "password": password}, as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonCredentialInvalid},
+		"line break":     {data: map[string]string{"username": user, "password": password + "\n"}, as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonCredentialInvalid},
+		"CR in the user": {data: map[string]string{"username": user + "\r", "password": password}, as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonCredentialInvalid},
 		"nothing":        {as: corev1.SecretTypeBasicAuth, want: v1alpha1.ReasonSecretEmpty},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,7 +7,7 @@ const (
 	// Reasons: Found, ClassNotFound, AuthNotSupported.
 	ConditionConnectorClassReady = "ConnectorClassReady"
 	// ConditionSecretReady: the credential's Secret can be read and holds a credential.
-	// Reasons: Found, NotNeeded, SecretNotFound, SecretForbidden, SecretTypeWrong, SecretEmpty, SecretUnreadable.
+	// Reasons: Found, NotNeeded, SecretNotFound, SecretForbidden, SecretTypeWrong, SecretEmpty, SecretUnreadable, CredentialInvalid.
 	ConditionSecretReady = "SecretReady"
 	// ConditionCACertReady: the Secret with the registry's authorities can be read and holds certificates.
 	// Reasons: Found, NotNeeded, SecretNotFound, SecretForbidden, SecretEmpty, CertificateInvalid, SecretUnreadable.
@@ -16,7 +16,8 @@ const (
 	// Reasons: Answered, Unreachable, AddressForbidden, ServerError, Blocked.
 	ConditionLivenessReady = "LivenessReady"
 	// ConditionAuthReady: the registry takes the credential.
-	// Reasons: Accepted, NotNeeded, CredentialRefused, UnexpectedAnswer, Unreachable, Blocked.
+	// Reasons: Accepted, NotNeeded, CredentialRefused, RegistryDenied, TokenServiceForbidden, ServerError, UnexpectedAnswer, Unreachable,
+	// AddressForbidden, Blocked.
 	ConditionAuthReady = "AuthReady"
 	// ConditionProxyReady: the Connector's Service leads to the proxy, whose certificate authority is known.
 	// Reasons: Serving, SpecUnusable, ServiceTaken, AuthorityPending.
@@ -48,6 +49,8 @@ const (
 	ReasonSecretTypeWrong = "SecretTypeWrong"
 	// ReasonSecretEmpty: a key that is needed is missing or empty.
 	ReasonSecretEmpty = "SecretEmpty"
+	// ReasonCredentialInvalid: the Secret's user name or password cannot be what the registry knows.
+	ReasonCredentialInvalid = "CredentialInvalid"
 	// ReasonSecretUnreadable: the API server did not answer the question for the Secret.
 	ReasonSecretUnreadable = "SecretUnreadable"
 	// ReasonCertificateInvalid: the Secret's `ca.crt` holds no certificate.
@@ -66,6 +69,8 @@ const (
 	ReasonCredentialRefused = "CredentialRefused"
 	// ReasonRegistryDenied: the registry takes the credential, but grants it less than the request needs.
 	ReasonRegistryDenied = "RegistryDenied"
+	// ReasonTokenServiceForbidden: the registry sends its clients to a token service that the credential may not go to.
+	ReasonTokenServiceForbidden = "TokenServiceForbidden"
 	// ReasonUnexpectedAnswer: the registry answered the auth probe with something else than 200, 401 or 403.
 	ReasonUnexpectedAnswer = "UnexpectedAnswer"
 	// ReasonServing: the Connector's Service leads to the proxy.

@@ -31,6 +31,8 @@ const (
 	// tokens, which only the controller reads, and the ConfigMap with their
 	// public halves, which the proxies read.
 	TokenKeys = "berth-token-keys"
+	// TokenKeysFile is the key, in both, of their JWK Set.
+	TokenKeysFile = "jwks.json"
 	// ProxyServing names the Secret with the authorities that sign the proxy's serving certificates.
 	ProxyServing = "berth-proxy-serving"
 	// WebhookServing names the Secret with the authorities that sign the webhook's serving certificates.

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
@@ -33,23 +30,13 @@ import (
 	"berth.dev/berth/token"
 )
 
-const (
-	// headerTimeout and idleTimeout are what a client may take; a body has no
-	// deadline, but the handler watches that it moves.
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	// mostHeader is more than any registry client sends.
-	mostHeader = 32 << 10
-)
-
 // proxyOptions are the flags of `berth proxy`.
 type proxyOptions struct {
 	processOptions
 
-	clusterDomain   string
-	registryAddress string
-	drain           time.Duration
-	leave           time.Duration
+	clusterDomain string
+	serve         serveOptions
+	static        staticOptions
 }
 
 func proxyCommand() *cobra.Command {
@@ -59,15 +46,17 @@ func proxyCommand() *cobra.Command {
 		Short: "Run the registry reverse proxy",
 		Long: "Run the reverse proxy that adds the credential toward registries. It serves\n" +
 			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token.\n" +
-			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.",
-		Args: cobra.NoArgs,
-		RunE: run(o.run),
+			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.\n\n" +
+			"With --static it needs no Kubernetes: Connectors and all that belongs to them come from a directory\n" +
+			"of manifests, and 'berth token' makes the tokens.",
+		Example: proxyExample,
+		Args:    cobra.NoArgs,
+		RunE:    run(o.run),
 	}
 	o.add(c.Flags())
+	o.serve.add(c.Flags())
+	o.static.add(c.Flags())
 	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
-	c.Flags().StringVar(&o.registryAddress, "registry-address", ":8443", "address that serves registries over TLS")
-	c.Flags().DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
-	c.Flags().DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")
 	return c
 }
 
@@ -82,12 +71,18 @@ type knowledge struct {
 }
 
 func (o *proxyOptions) run(ctx context.Context) error {
+	if o.static.directory != "" {
+		return o.runStatic(ctx)
+	}
+	if err := o.static.refuse(); err != nil {
+		return badInput(err)
+	}
 	k := &knowledge{domain: o.clusterDomain}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
 		&corev1.Secret{}:    system(v1alpha1.ProxyServing),
-	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.leave + o.drain + headerTimeout) })
+	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
 	}
@@ -99,7 +94,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := mgr.Add(&server{address: o.registryAddress, handler: handler, minter: k.minter, leave: o.leave, drain: o.drain}); err != nil {
+	if err := mgr.Add(&server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}); err != nil {
 		return err
 	}
 	if err := ready(mgr, synced); err != nil {
@@ -132,7 +127,7 @@ func (k *knowledge) useKeys(published *corev1.ConfigMap) {
 	if published.Name != v1alpha1.TokenKeys {
 		return
 	}
-	keys, err := token.ParsePublicKeys([]byte(published.Data[controller.KeysFile]))
+	keys, err := token.ParsePublicKeys([]byte(published.Data[v1alpha1.TokenKeysFile]))
 	if err != nil {
 		ctrl.Log.Error(err, "go on with the token keys from before", "configmap", published.Name)
 		return
@@ -169,7 +164,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	}
 	follower := secret.NewFollower(ctx, clients, nil)
 	registries := upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
-	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
+	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) {
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)
@@ -212,46 +207,4 @@ func (s namespaceStore) Namespace(name string) (identity.Namespace, bool) {
 		return identity.Namespace{}, false
 	}
 	return identity.Namespace{UID: string(namespace.UID), Labels: namespace.Labels}, true
-}
-
-// server is an HTTPS server that the manager starts, and that lets requests end.
-type server struct {
-	address      string
-	handler      http.Handler
-	minter       *certs.Minter
-	leave, drain time.Duration
-}
-
-// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
-func (*server) NeedLeaderElection() bool { return false }
-
-// Start serves until the context ends and then until the last request has.
-func (s *server) Start(ctx context.Context) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.address)
-	if err != nil {
-		return err
-	}
-	h := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
-		TLSConfig: &tls.Config{GetCertificate: s.minter.GetCertificate, MinVersion: tls.VersionTLS12},
-		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- h.ServeTLS(listener, "", "") }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-ended:
-		return err
-	case <-time.After(s.leave): // kube-proxies still send connections here
-	}
-	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
-	defer cancel()
-	if err := h.Shutdown(draining); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return errors.Join(err, h.Close())
-	}
-	return nil
 }

@@ -53,28 +53,32 @@ func TestCredential(t *testing.T) {
 		"empty":  made("empty", "1", corev1.SecretTypeBasicAuth, map[string][]byte{"username": []byte("robot")}),
 	})
 	for name, test := range map[string]struct {
-		spec            v1alpha1.ConnectorSpec
-		version, reason string
-		want            secret.Basic
+		spec   v1alpha1.ConnectorSpec
+		reason string
+		want   secret.Basic
 	}{
-		"none":         {v1alpha1.ConnectorSpec{}, "", "", secret.Basic{}},
-		"good":         {auth(v1alpha1.AuthBasic, "good"), "uid-good/7", "", secret.NewBasic("robot", "hunter2")},
-		"missing":      {auth(v1alpha1.AuthBasic, "missing"), "", v1alpha1.ReasonSecretNotFound, secret.Basic{}},
-		"wrong type":   {auth(v1alpha1.AuthBasic, "opaque"), "", v1alpha1.ReasonSecretTypeWrong, secret.Basic{}},
-		"no password":  {auth(v1alpha1.AuthBasic, "empty"), "", v1alpha1.ReasonSecretEmpty, secret.Basic{}},
-		"other way in": {auth("kerberos", "good"), "", v1alpha1.ReasonAuthNotSupported, secret.Basic{}},
+		"none":         {v1alpha1.ConnectorSpec{}, "", secret.Basic{}},
+		"good":         {auth(v1alpha1.AuthBasic, "good"), "", secret.NewBasic("robot", "hunter2")},
+		"missing":      {auth(v1alpha1.AuthBasic, "missing"), v1alpha1.ReasonSecretNotFound, secret.Basic{}},
+		"wrong type":   {auth(v1alpha1.AuthBasic, "opaque"), v1alpha1.ReasonSecretTypeWrong, secret.Basic{}},
+		"no password":  {auth(v1alpha1.AuthBasic, "empty"), v1alpha1.ReasonSecretEmpty, secret.Basic{}},
+		"other way in": {auth("kerberos", "good"), v1alpha1.ReasonAuthNotSupported, secret.Basic{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := source.Credential(t.Context(), connector(test.spec))
+			got, err := source.Authorize(t.Context(), connector(test.spec), nil, nil)
 			if reason := reason(err); reason != test.reason {
 				t.Fatalf("%v, want reason %q", err, test.reason)
 			}
-			if !got.Basic.Equal(test.want) || got.Version != test.version {
-				t.Errorf("another credential, or version %q, want %q", got.Version, test.version)
+			r, want := httptest.NewRequest("GET", "/", nil), httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Authorization", "Bearer of-the-client")
+			got.Authorize(r)
+			test.want.Authorize(want)
+			if diff := cmp.Diff(want.Header, r.Header); diff != "" {
+				t.Errorf("header (-want +got)\n%s", diff)
 			}
 			encoded, _ := json.Marshal(got)
 			for _, printed := range []string{fmt.Sprintf("%v %+v %#v %s", got, got, got, err), string(encoded)} {
-				if strings.Contains(printed, "hunter2") {
+				if strings.Contains(printed, "hunter2") || strings.Contains(printed, "cm9ib3Q6") {
 					t.Errorf("the password is printed: %s", printed)
 				}
 			}
@@ -90,11 +94,15 @@ func TestAuthorities(t *testing.T) {
 		"broken": made("broken", "3", corev1.SecretTypeOpaque, map[string][]byte{v1alpha1.CACertKey: bundle}),
 		"empty":  made("empty", "4", corev1.SecretTypeOpaque, nil),
 	})
-	for name, test := range map[string]struct{ secret, version, reason, pemReason string }{
+	for name, test := range map[string]struct {
+		secret            string
+		version           Version
+		reason, pemReason string
+	}{
 		"none":    {},
-		"missing": {"missing", "", v1alpha1.ReasonSecretNotFound, ""},
-		"broken":  {"broken", "uid-broken/3", "", v1alpha1.ReasonCertificateInvalid},
-		"empty":   {"empty", "uid-empty/4", "", v1alpha1.ReasonSecretEmpty},
+		"missing": {"missing", Version{}, v1alpha1.ReasonSecretNotFound, ""},
+		"broken":  {"broken", Version{"uid-broken", "3"}, "", v1alpha1.ReasonCertificateInvalid},
+		"empty":   {"empty", Version{"uid-empty", "4"}, "", v1alpha1.ReasonSecretEmpty},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var spec v1alpha1.ConnectorSpec
@@ -102,8 +110,8 @@ func TestAuthorities(t *testing.T) {
 				spec.CACertSecretRef = &v1alpha1.SecretReference{Name: test.secret}
 			}
 			got, err := source.Authorities(t.Context(), connector(spec))
-			if diff := cmp.Diff([]string{test.version, test.reason}, []string{got.Version, reason(err)}); diff != "" {
-				t.Fatalf("version, reason (-want +got)\n%s", diff)
+			if got.Version != test.version || reason(err) != test.reason {
+				t.Fatalf("version %v, %v, want %v, reason %q", got.Version, err, test.version, test.reason)
 			}
 			pem, err := got.PEM()
 			if pem != nil || reason(err) != test.pemReason {

@@ -1,6 +1,8 @@
 // Package endpoint is the grammar of the OCI distribution API: what a path
 // names, and what a method does there. Both proxies read paths by it, and
-// nothing that it does not know reaches a registry with a credential.
+// nothing that it does not know reaches a registry with a credential. Of two
+// answers it knows what is not for every client: lists of repositories, and what
+// Harbor says about the account itself.
 package endpoint
 
 import (

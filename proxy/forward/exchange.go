@@ -36,6 +36,9 @@ type exchange struct {
 	connector  *access.Connector // nil: the request is for /v2/ itself
 	endpoint   endpoint.Endpoint
 	action     v1alpha1.Action
+	catalog    bool   // it asks for the registry's list of repositories
+	api        string // or for this path of the server's own API, below the Connector's address
+	from       string // the repository that a blob is taken over from
 
 	upstreamStatus int
 	reason         string
@@ -138,8 +141,17 @@ func (x *exchange) authorise() *refusal {
 		if path == "/v2" || path == endpoint.Prefix {
 			return x.ping()
 		}
+		if path == endpoint.CatalogPath && x.request.Method == http.MethodGet {
+			x.connector, x.catalog, x.action = c.Connector, true, v1alpha1.ActionPull
+			return nil // each name is asked about: see redact
+		}
 		e, err := endpoint.Parse(path)
 		if err != nil {
+			no := x.open(c, path)
+			if no == nil {
+				return nil
+			}
+			refused = no
 			continue
 		}
 		specific, no := x.match(c, e)
@@ -173,6 +185,25 @@ func (x *exchange) match(c candidate, e endpoint.Endpoint) (specific int, no *re
 	return specific, nil
 }
 
+// open asks a Connector's rules and class about a path of the server's own API, and takes it where they grant it.
+func (x *exchange) open(c candidate, path string) *refusal {
+	err := x.Catalogue.Class(c.Spec.ConnectorClassName).Check(x.request.Method, path)
+	switch {
+	case errors.Is(err, access.ErrAPIPath), errors.Is(err, access.ErrAPICredentials):
+		return x.unknown()
+	case err != nil:
+		return &refusal{
+			status: http.StatusForbidden, code: codeDenied, reason: ReasonAPIClosed,
+			message: fmt.Sprintf("%s of that path: %s; ConnectorClass '%s' lists in `spec.api` what it opens", x.request.Method, err, c.Spec.ConnectorClassName),
+		}
+	}
+	if err := c.Check(x.caller.Caller, "", v1alpha1.ActionAPI); err != nil {
+		return denied(err, c.Connector, x.caller.Caller, endpoint.Endpoint{}, v1alpha1.ActionAPI)
+	}
+	x.connector, x.api, x.action = c.Connector, path, v1alpha1.ActionAPI
+	return nil
+}
+
 // ping is for /v2/ itself, which clients ask first: Berth answers it, so that they do not sign in.
 func (x *exchange) ping() *refusal {
 	if x.request.Method == http.MethodGet || x.request.Method == http.MethodHead {
@@ -200,7 +231,7 @@ func (x *exchange) refuse(no *refusal) {
 	no.writeEnvelope(x.writer, x.request.Method)
 }
 
-// unknown is for a path that is not of the OCI API.
+// unknown is for a path that is of no API that Berth opens.
 func (x *exchange) unknown() *refusal {
 	path := x.request.URL.Path
 	if strings.HasSuffix(path, "/token") || strings.HasSuffix(path, "/auth") {
@@ -211,7 +242,7 @@ func (x *exchange) unknown() *refusal {
 	}
 	return &refusal{
 		status: http.StatusForbidden, code: codeDenied, reason: ReasonPathInvalid,
-		message: "without a login of your own, only the OCI distribution API can be used there, spelt as its specification does",
+		message: "without a login of your own, only the OCI distribution API, spelt as its specification does, and what the Connector's class opens can be used there",
 	}
 }
 

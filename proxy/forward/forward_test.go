@@ -14,7 +14,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 )
 
@@ -107,9 +109,9 @@ func TestAccess(t *testing.T) {
 		"another token service":                  {"demo", "GET", "/v2/token?scope=x", answer{403, ReasonTokenService, 0}},
 		"the login":                              {"demo", "POST", "/c/login", answer{403, ReasonPathInvalid, 0}},
 		"robots":                                 {"demo", "POST", "/api/v2.0/robots", answer{403, ReasonPathInvalid, 0}},
-		"users":                                  {"demo", "GET", "/api/v2.0/users/current", answer{403, ReasonPathInvalid, 0}},
+		"users":                                  {"demo", "GET", "/api/v2.0/users/current", answer{403, ReasonAPIClosed, 0}},
 		"replication policies":                   {"demo", "GET", "/api/v2.0/replication/policies", answer{403, ReasonPathInvalid, 0}},
-		"the catalogue":                          {"demo", "GET", "/v2/_catalog", answer{403, ReasonPathInvalid, 0}},
+		"the catalogue, by POST":                 {"demo", "POST", "/v2/_catalog", answer{403, ReasonPathInvalid, 0}},
 		"a dot segment":                          {"demo", "GET", "/v2/test/../../api/v2.0/users", answer{403, ReasonPathInvalid, 0}},
 		"an encoded dot segment":                 {"demo", "GET", "/v2/test/%2e%2e/%2e%2e/api/v2.0/users/manifests/v1", answer{403, ReasonPathInvalid, 0}},
 		"an encoded slash":                       {"demo", "GET", "/v2/test%2fabc/manifests/v1", answer{403, ReasonPathInvalid, 0}},
@@ -316,6 +318,59 @@ func TestMountIsAPull(t *testing.T) {
 		if len(seen) != 1 || seen[0].URL.RawQuery != want {
 			t.Errorf("%s: Harbor saw %d, '%s', want '%s'", query, len(seen), seen[0].URL.RawQuery, want)
 		}
+	}
+}
+
+// The server's own API is open as far as the class lists it and the rules grant `api`; what would hand out credentials never.
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	class, err := access.NewClass(&v1alpha1.ConnectorClass{ObjectMeta: metav1.ObjectMeta{Name: "harbor"}, Spec: v1alpha1.ConnectorClassSpec{API: []v1alpha1.ClassAPI{{Paths: []string{"/api/v2.0/**", "/service/**", "/c/**"}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.catalogue.PutClass(class)
+	w.connect("demo", "harbor", "https://"+harborHost, func(c *v1alpha1.Connector) {
+		c.Spec.ConnectorClassName = "harbor"
+		c.Spec.Access = []v1alpha1.AccessRule{{Actions: []v1alpha1.Action{v1alpha1.ActionAPI, v1alpha1.ActionPull}}, {Namespaces: labelled("team", "payments")}}
+	})
+	w.harbor.answer(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("X-Harbor-Csrf-Token", "session")
+		_, _ = io.WriteString(rw, `{"username":"robot","oidc_user_meta":{"secret":"`+password+`"},"path":"`+r.RequestURI+`"}`)
+	})
+	for _, tc := range []struct {
+		namespace, method, path string
+		status                  int
+		body                    string
+	}{
+		{"demo", "GET", "/api/v2.0/users/current", 200, `{"username":"robot"}`},
+		{"demo", "POST", "/api/v2.0/projects", 403, ReasonAPIClosed},
+		{"demo", "GET", "/api/v2.0/robots", 403, ""},
+		{"demo", "GET", "/api/v2.0/replication/policies", 403, ""},
+		{"demo", "GET", "/service/token?service=harbor-registry", 403, ""},
+		{"demo", "GET", "/c/login", 403, ""},
+		{"demo", "GET", "/api/v2.0/../../service/token", 403, ""},
+		{"team", "GET", "/api/v2.0/projects", 403, ""},
+	} {
+		w.harbor.seen()
+		a := w.inside(tc.namespace, tc.method+" "+tc.path+" HTTP/1.1\r\nHost: harbor.example.com\r\nContent-Length: 0\r\n\r\n")
+		if a.StatusCode != tc.status || tc.status == 200 && a.body != tc.body || a.Header.Get("X-Harbor-Csrf-Token") != "" {
+			t.Errorf("%s %s of '%s': %d %s %v", tc.method, tc.path, tc.namespace, a.StatusCode, a.body, a.Header)
+		}
+		if n := len(w.harbor.seen()); n != map[bool]int{true: 1}[tc.status == 200] {
+			t.Errorf("%s %s: Harbor saw %d requests", tc.method, tc.path, n)
+		}
+	}
+}
+
+func TestTheCatalogueIsFiltered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.harbor.answer(func(rw http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(rw, `{"repositories":["test/abc","secret/app","../x","test/b/c"]}`)
+	})
+	if a := w.get(w.client("team"), "https://"+harborHost+"/v2/_catalog?n=4"); a.body != `{"repositories":["test/abc","test/b/c"]}` {
+		t.Errorf("%d %s", a.StatusCode, a.body)
 	}
 }
 

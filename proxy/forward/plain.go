@@ -65,9 +65,9 @@ func (c *impatient) Write(p []byte) (int, error) {
 func (v *visit) forwardPlain(w http.ResponseWriter) {
 	answer := stream.NewResponse(w, v.Patience)
 	r := v.request.WithContext(context.WithValue(v.request.Context(), visitKey{}, v))
-	if r.Body != nil && r.Body != http.NoBody {
+	if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
 		body := stream.NewBody(r.Body, answer.Control, v.Patience)
-		defer body.Finish()
+		defer func() { body.Finish(answer.Status != 0) }()
 		r.Body = body
 	}
 	defer func() {

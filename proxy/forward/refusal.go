@@ -35,6 +35,8 @@ const (
 	ReasonHostMismatch = "HostMismatch"
 	// ReasonPathInvalid: the path is not one of the API.
 	ReasonPathInvalid = "PathInvalid"
+	// ReasonAPIClosed: the Connector's class does not open the path of the server's own API.
+	ReasonAPIClosed = "APIClosed"
 	// ReasonTokenService: the client asked the registry for a token without a login of its own.
 	ReasonTokenService = "TokenService"
 	// ReasonUnsupported: the method is not one that the API knows there, or the client asked for another protocol.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
@@ -17,12 +18,14 @@ import (
 	"berth.dev/berth/secret"
 )
 
+// catalogScope is what a token must be good for to list repositories.
+const catalogScope bearer.Scope = "registry:catalog:*"
+
 // forward sends the request to the Connector's address and its answer to the client.
 func (x *exchange) forward() {
-	if r := x.request; r.Body != nil && r.Body != http.NoBody {
-		x.body = stream.NewBody(r.Body, x.writer.Control, x.Patience)
-		defer x.body.Finish()
-		r.Body = x.body
+	if hasBody(x.request) {
+		x.body = stream.NewBody(x.request.Body, x.writer.Control, x.Patience)
+		defer func() { x.body.Finish(x.writer.Status != 0) }()
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        x.rewrite,
@@ -38,21 +41,42 @@ func (x *exchange) forward() {
 	}
 }
 
+// hasBody reports whether the request has a body that an API has a use for.
+func hasBody(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodPost, http.MethodPatch, http.MethodPut:
+		return r.ContentLength != 0
+	default:
+		return false
+	}
+}
+
 // rewrite makes the registry's request of the client's. Where it is to go is not said here: only upstream knows.
 func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	out := r.Out
 	out.URL.Scheme, out.URL.Host, out.URL.User = "", "", nil
-	if x.own {
+	switch {
+	case x.own || x.api != "": // the path was looked at, and is the server's own to read
+	case x.catalog:
+		out.URL.Path, out.URL.RawPath = x.connector.Address.Path+endpoint.CatalogPath, ""
+	default:
+		out.URL.Path, out.URL.RawPath = x.connector.Address.Path+x.endpoint.Path(), ""
+	}
+	if x.endpoint.Begins() {
+		x.from = x.mountSource()
+		out.URL.RawQuery = beginning(r.In.URL.RawQuery, x.from)
+	}
+	if x.catalog || endpoint.IsAccount(x.api) {
+		endpoint.Whole(out.Header)
+	}
+	if x.body != nil {
+		out.Body = x.body
 		return
 	}
-	out.URL.Path, out.URL.RawPath = x.connector.Address.Path+x.endpoint.Path(), ""
-	if x.endpoint.Begins() {
-		out.URL.RawQuery = beginning(r.In.URL.RawQuery, x.mountSource())
-	}
-	if x.action == v1alpha1.ActionPull || x.action == v1alpha1.ActionDelete {
-		out.Body, out.ContentLength = nil, 0
+	out.Body, out.ContentLength = nil, 0
+	out.Header.Del("Expect")
+	if out.Method == http.MethodGet || out.Method == http.MethodHead {
 		out.Header.Del("Content-Type")
-		out.Header.Del("Expect")
 	}
 }
 
@@ -90,30 +114,32 @@ func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	if x.own {
 		return x.Upstream.Pass(x.connector, r)
 	}
-	return x.Upstream.RoundTrip(x.connector, r, x.scopes(r.URL)...)
+	return x.Upstream.RoundTrip(x.connector, r, x.scopes()...)
 }
 
 // scopes are what the request needs of the registry's token service. A further host of the Connector has none.
-func (x *exchange) scopes(sent *url.URL) []bearer.Scope {
-	if x.connector.Extension != "" {
-		return nil
-	}
+func (x *exchange) scopes() []bearer.Scope {
 	repository := x.endpoint.Repository
-	switch x.action {
-	case v1alpha1.ActionPush:
+	switch {
+	case x.connector.Extension != "" || x.api != "":
+		return nil
+	case x.catalog:
+		return []bearer.Scope{catalogScope}
+	case x.action == v1alpha1.ActionPush:
 		scopes := []bearer.Scope{bearer.Repository(repository, bearer.Pull, bearer.Push)}
-		if from := sent.Query().Get("from"); x.endpoint.Begins() && from != "" && from != repository {
-			scopes = append(scopes, bearer.Repository(from, bearer.Pull))
+		if x.from != "" {
+			scopes = append(scopes, bearer.Repository(x.from, bearer.Pull))
 		}
 		return scopes
-	case v1alpha1.ActionDelete:
-		return []bearer.Scope{bearer.Repository(repository, bearer.Delete)}
+	case x.action == v1alpha1.ActionDelete:
+		return []bearer.Scope{bearer.Repository(repository, bearer.Pull, bearer.Delete)}
 	default:
 		return []bearer.Scope{bearer.Repository(repository, bearer.Pull)}
 	}
 }
 
-// modify refuses answers that would lead the client astray: to another protocol, or to show its token to the registry.
+// modify refuses answers that would lead the client astray, to another protocol or to show its token to the
+// registry, and takes out of others what is not for it.
 func (x *exchange) modify(r *http.Response) error {
 	x.upstreamStatus = r.StatusCode
 	if r.StatusCode == http.StatusSwitchingProtocols || r.StatusCode == http.StatusProxyAuthRequired {
@@ -122,18 +148,58 @@ func (x *exchange) modify(r *http.Response) error {
 			Detail: fmt.Sprintf("it answered with status %d, which nobody asked for", r.StatusCode),
 		}
 	}
+	if x.own {
+		return nil
+	}
+	for name := range r.Header {
+		if strings.Contains(name, "Csrf") || strings.Contains(name, "Xsrf") {
+			delete(r.Header, name) // it signs a session's requests
+		}
+	}
+	if x.body != nil {
+		if err := x.body.Broken(); err != nil { // whatever the registry made of half a body
+			return err
+		}
+	}
+	if err := x.redact(r); err != nil {
+		return &upstream.Error{Registry: x.connector.Registry, Reason: v1alpha1.ReasonUnexpectedAnswer, Detail: err.Error(), Status: r.StatusCode}
+	}
+	return nil
+}
+
+func (x *exchange) redact(r *http.Response) error {
+	switch {
+	case x.catalog:
+		return endpoint.FilterCatalog(r, func(name string) bool { return x.connector.Check(x.caller.Caller, name, v1alpha1.ActionPull) == nil })
+	case endpoint.IsAccount(x.api):
+		return endpoint.RedactAccount(r)
+	}
 	return nil
 }
 
 func (x *exchange) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	no := failed(err, x.connector)
-	if x.body != nil && x.body.Broken() != nil || r.Context().Err() != nil {
+	if r.Context().Err() != nil {
 		no.reason = ReasonClientGone
+	}
+	if x.body != nil {
+		if broken := x.body.Broken(); broken != nil {
+			no = unfinished(broken)
+		}
 	}
 	if far, ok := errors.AsType[*upstream.Error](err); ok {
 		x.upstreamStatus = far.Status
 	}
 	x.refuse(no)
+}
+
+// unfinished is for a request whose body did not come whole.
+func unfinished(err error) *refusal {
+	no := &refusal{status: http.StatusBadRequest, code: codeUnknown, reason: ReasonClientGone, cause: err, message: "the body of the request did not come whole"}
+	if stream.Stalled(err) {
+		no.status, no.reason, no.last = http.StatusRequestTimeout, ReasonAborted, true
+	}
+	return no
 }
 
 // failed is for an error on the way to the registry, or in its answer.

@@ -38,7 +38,7 @@ func TestRegistryFails(t *testing.T) {
 		"plain HTTP behind TLS": {func(w *world) { w.connect("harbor", "https"+strings.TrimPrefix(plain(w.t).URL, "http")) }, 502, v1alpha1.ReasonUnreachable, "does not speak TLS", 0},
 		"hangs":                 {func(w *world) { w.registry.answer(hang(w.t)) }, 504, v1alpha1.ReasonUnreachable, "in time", 0},
 		"another password":      {func(w *world) { w.registry.demand("another") }, 502, v1alpha1.ReasonCredentialRefused, "refuses the Connector's credential", 401},
-		"forbidden":             {func(w *world) { w.registry.answer(answers(403)) }, 502, v1alpha1.ReasonCredentialRefused, "refuses the Connector's credential", 403},
+		"forbidden":             {func(w *world) { w.registry.answer(answers(403)) }, 502, v1alpha1.ReasonRegistryDenied, "grant the account the repository", 403},
 		"another authority":     {func(w *world) { w.trust(authority(t)) }, 502, v1alpha1.ReasonUnreachable, "certificate is not trusted", 0},
 		"no credential Secret":  {func(w *world) { w.secrets.remove("credentials") }, 502, v1alpha1.ReasonSecretNotFound, "kubectl -n demo describe connector harbor", 0},
 		"no authority Secret":   {func(w *world) { w.secrets.remove("ca") }, 502, v1alpha1.ReasonSecretNotFound, "describe connector", 0},
@@ -320,7 +320,7 @@ func BenchmarkHandler(b *testing.B) {
 	manifest := strings.Repeat("m", 2048)
 	h := New(Options{
 		Catalogue: w.catalogue, ClusterDomain: v1alpha1.ClusterDomain, Log: slog.New(slog.DiscardHandler), Now: time.Now,
-		Identity: identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull),
+		Identity: identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy),
 		Upstream: stub(func(r *http.Request) *http.Response {
 			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"x"}}, Body: io.NopCloser(strings.NewReader(manifest)), Request: r}
 		}),

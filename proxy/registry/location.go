@@ -12,81 +12,109 @@ import (
 	"berth.dev/berth/proxy/upstream"
 )
 
-// parameters are the query parameters that a registry gets for a kind of path:
-// those of the specification, and those by which known registries (Quay, Amazon
-// ECR) spell the next page, without which a client would get the first for ever.
-// In particular `ns`, which containerd adds, is not among them.
-func parameters(kind Kind) []string {
-	switch kind {
-	case KindTags:
-		return []string{"n", "last", "next_page", "nextToken"}
-	case KindReferrers:
-		return []string{"artifactType", "n", "last", "next_page", "nextToken"}
-	default:
-		return nil
-	}
-}
-
-// query returns of a raw query what the registry gets: of each known parameter the first.
-func query(kind Kind, raw string) string {
-	known := parameters(kind)
-	if raw == "" || known == nil {
-		return ""
-	}
-	all, _ := url.ParseQuery(raw) // what does not parse is left out
-	kept := url.Values{}
-	for _, name := range known {
-		if all.Has(name) {
-			kept.Set(name, all.Get(name))
-		}
-	}
-	return kept.Encode()
-}
+// errAround is for a Location that would lead clients around Berth, or nowhere.
+var errAround = errors.New("its Location header leads to where Berth does not follow")
 
 // localise makes the Link and Location of a response lead to Berth.
 func localise(r *http.Response, c *access.Connector, t Target) error {
-	if location := r.Header.Get("Location"); location != "" {
-		r.Header.Set("Location", relocated(location, r.Request.URL, c))
+	err := relocate(r, c, t)
+	if err == nil {
+		err = relink(r, t)
 	}
-	links := r.Header.Values("Link")
-	if len(links) == 0 || parameters(t.Kind) == nil {
-		return nil
-	}
-	next, err := nextPage(links, t)
 	if err != nil {
 		return &upstream.Error{Registry: c.Registry, Reason: v1alpha1.ReasonUnexpectedAnswer, Detail: err.Error(), Status: r.StatusCode}
-	}
-	r.Header.Del("Link")
-	if next != "" {
-		r.Header.Set("Link", "<"+next+`>; rel="next"`)
 	}
 	return nil
 }
 
-// relocated returns a Location as a client of Berth can follow it: a place in
-// the registry's API becomes the same place at Berth, any other one, such as
-// object storage, stays. Bytes are kept: registries sign them.
-func relocated(location string, requested *url.URL, c *access.Connector) string {
-	to, err := requested.Parse(location)
-	if err != nil {
-		return location
+// relocate makes the Location of a response lead to Berth. Of something that
+// was made, it tells the client nothing new: where it is no good there, it is
+// written anew or left out, for the work is done.
+func relocate(r *http.Response, c *access.Connector, t Target) error {
+	location := r.Header.Get("Location")
+	if location == "" {
+		return nil
 	}
-	rest, inAPI := strings.CutPrefix(to.EscapedPath(), c.Address.EscapedPath()+apiPrefix)
-	if !inAPI || !sameHost(to, c.Address) {
-		return to.String()
+	local, err := relocated(location, r.Request.URL, c, t)
+	if err != nil && r.StatusCode != http.StatusCreated {
+		return err
 	}
-	local := apiPrefix + c.Format() + "/" + rest
-	if to.RawQuery != "" {
-		local += "?" + to.RawQuery
+	made := Target{Connector: t.Connector, Repository: t.Repository, Kind: KindBlobs, Reference: r.Header.Get("Docker-Content-Digest")}
+	if t.Kind == KindManifests {
+		made.Kind = KindManifests
 	}
-	return local
+	switch {
+	case err == nil:
+		r.Header.Set("Location", local)
+	case isDigest(made.Reference):
+		r.Header.Set("Location", made.Path())
+	default:
+		r.Header.Del("Location")
+	}
+	return nil
 }
 
-// sameHost reports whether both lead to the same host and port. A registry
-// behind a proxy of its own may believe that its scheme is http.
-func sameHost(a, b *url.URL) bool {
-	return strings.EqualFold(a.Hostname(), b.Hostname()) && (a.Port() == b.Port() || port(a) == port(b))
+// relocated returns a Location as a client of Berth can follow it. Bytes of
+// paths and queries are kept, for registries sign them.
+//
+// A place in the registry's API becomes the same place at Berth, without a host:
+// clients reach Berth by several names and addresses, and all resolve it against
+// the one that they asked. Where an upload goes on, only its name counts, since
+// registries behind proxies get their own scheme, port and path wrong; it may
+// never lead to the registry itself. Another place, such as object storage,
+// stays: clients go there without any credential.
+func relocated(location string, requested *url.URL, c *access.Connector, t Target) (string, error) {
+	to, err := requested.Parse(location)
+	if err != nil || to.Scheme != "http" && to.Scheme != "https" || to.Hostname() == "" {
+		return "", fmt.Errorf("%w: it is no address", errAround)
+	}
+	if !sameName(to, c.Address) {
+		return to.String(), nil
+	}
+	rest, inAPI := strings.CutPrefix(to.EscapedPath(), c.Address.EscapedPath()+apiPrefix)
+	local, err := ParsePath(apiPrefix + c.Format() + "/" + rest)
+	ok := inAPI && err == nil
+	if !ok && t.Kind.isUploads() {
+		local, ok = goesOn(to.EscapedPath(), t)
+	}
+	switch here := samePort(to, c.Address); {
+	case ok && (here || t.Kind.isUploads()):
+		if to.RawQuery != "" {
+			return local.Path() + "?" + to.RawQuery, nil
+		}
+		return local.Path(), nil
+	case inAPI && here, t.Kind.isUploads():
+		return "", errAround
+	}
+	to.User = nil
+	return to.String(), nil
 }
+
+// goesOn returns the upload in the same repository that a path of the registry leads to.
+func goesOn(path string, t Target) (Target, bool) {
+	parent, name, _ := cutLast(path)
+	for _, kind := range [...]Kind{KindUploads, KindGitHubUploads} {
+		if strings.HasSuffix(parent, "/"+t.Repository+"/"+string(kind)) && isUpload(name) {
+			return Target{Connector: t.Connector, Repository: t.Repository, Kind: kind, Reference: name}, true
+		}
+	}
+	segments := strings.Split(path, "/")
+	if len(segments) != 8 {
+		return Target{}, false
+	}
+	local := Target{Connector: t.Connector, Repository: t.Repository, Kind: KindGoogleUploads, Reference: segments[3] + googleJoint + segments[5] + googleJoint + segments[7]}
+	_, err := local.checked()
+	return local, err == nil && local.UpstreamPath() == path
+}
+
+// sameName reports whether both lead to the same host.
+func sameName(a, b *url.URL) bool {
+	return strings.EqualFold(strings.TrimSuffix(a.Hostname(), "."), strings.TrimSuffix(b.Hostname(), "."))
+}
+
+// samePort reports whether both lead to the same port. A registry behind a
+// proxy of its own may believe that its scheme is http.
+func samePort(a, b *url.URL) bool { return a.Port() == b.Port() || port(a) == port(b) }
 
 func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
@@ -96,6 +124,23 @@ func port(u *url.URL) string {
 		return "80"
 	}
 	return "443"
+}
+
+// relink makes the Link to the next page lead to Berth, and removes all others from a list.
+func relink(r *http.Response, t Target) error {
+	links := r.Header.Values("Link")
+	if len(links) == 0 || !t.Kind.isList() {
+		return nil
+	}
+	next, err := nextPage(links, t)
+	if err != nil {
+		return err
+	}
+	r.Header.Del("Link")
+	if next != "" {
+		r.Header.Set("Link", "<"+next+`>; rel="next"`)
+	}
+	return nil
 }
 
 // nextPage returns the target of the link whose relation is 'next' (RFC 8288),
@@ -113,7 +158,7 @@ func nextPage(links []string, t Target) (string, error) {
 		if err != nil {
 			return "", errors.New("the query of its Link header does not parse")
 		}
-		kept := query(t.Kind, raw)
+		kept := knownOf(t.Kind, raw)
 		if again, _ := url.ParseQuery(kept); len(again) != len(values) {
 			return "", fmt.Errorf("its Link header to the next page has parameters that Berth does not forward; Berth forwards %s", strings.Join(parameters(t.Kind), ", "))
 		}

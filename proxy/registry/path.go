@@ -3,31 +3,39 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
+	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/route"
 )
 
 // Kind is what a path of the OCI distribution API is about.
 type Kind string
 
-// The kinds, spelt as in paths.
+// The kinds, spelt as in paths. Uploads have three spellings: that of the
+// specification, and for uploads that have begun those of registries that put
+// them elsewhere: GitHub, and Google at a path beside the API.
 const (
-	KindManifests Kind = "manifests"
-	KindBlobs     Kind = "blobs"
-	KindTags      Kind = "tags"
-	KindReferrers Kind = "referrers"
+	KindManifests     Kind = "manifests"
+	KindBlobs         Kind = "blobs"
+	KindTags          Kind = "tags"
+	KindReferrers     Kind = "referrers"
+	KindCatalog       Kind = "_catalog"
+	KindUploads       Kind = "blobs/uploads"
+	KindGitHubUploads Kind = "blobs/upload"
+	KindGoogleUploads Kind = "blobs/artifacts-uploads"
 )
 
 const (
-	apiPrefix        = "/v2/"
-	tagsList         = "list"
-	maxRepository    = 255
-	maxTag           = 128
-	maxDigest        = 255
-	maxPath          = 1024
-	sha256Characters = 64
-	sha512Characters = 128
+	apiPrefix     = "/v2/"
+	tagsList      = "list"
+	uploadsParent = "/blobs"
+	maxPath       = 1024
+	// googleUploads are those of Google's Artifact Registry: namespace, repository and upload.
+	googleUploads = "/artifacts-uploads/namespaces/%s/repositories/%s/uploads/%s"
+	// googleJoint stands between the three at Berth.
+	googleJoint = "~"
 )
 
 // The errors that ParsePath wraps.
@@ -40,34 +48,41 @@ var (
 	ErrTag = errors.New("not a tag")
 	// ErrDigest: the digest is none.
 	ErrDigest = errors.New("not a digest")
+	// ErrUpload: the upload's name is none.
+	ErrUpload = errors.New("not an upload")
 )
 
 // Target is what a path names.
 type Target struct {
 	// Connector is the one whose registry is meant.
 	Connector route.Connector
-	// Repository is as the registry names it.
+	// Repository is as the registry names it; empty for the catalogue.
 	Repository string
 	// Kind says what of the repository.
 	Kind Kind
-	// Reference is the tag or digest of a manifest, the digest of a blob or a referrers' subject, and empty for tags.
+	// Reference is the tag or digest of a manifest, the digest of a blob or a referrers' subject, the name of an
+	// upload, and empty for tags, the catalogue, and an upload that is to begin.
 	Reference string
 }
 
 // ParsePath reads a path as it stood in the request, percent-encoding and all:
 //
-//	path       = "/v2/" route "/" repository "/" endpoint
+//	path       = "/v2/" route "/" ( repository "/" endpoint | "_catalog" )
 //	repository = component *( "/" component )            ; at most 255 characters
 //	component  = 1*( a-z | 0-9 ) *( separator 1*( a-z | 0-9 ) )
 //	separator  = "." | "_" | "__" | 1*"-"
 //	endpoint   = "manifests/" ( tag | digest ) | "blobs/" digest | "tags/list" | "referrers/" digest
+//	           | "blobs/uploads/" [ upload ] | "blobs/upload/" upload
+//	           | "blobs/artifacts-uploads/" upload "~" upload "~" upload
 //	tag        = ( letter | digit | "_" ) *127( letter | digit | "_" | "." | "-" )
 //	digest     = algorithm ":" 1*( letter | digit | "=" | "_" | "-" )
+//	upload     = 1*512( letter | digit | "=" | "_" | "-" | "." | "~" )   ; not dots alone
 //
-// All of it is the grammar of the OCI distribution specification, the route is
-// that of package route. There is nothing else: no '%', no dot segment, no empty
-// segment, no backslash fits the grammar, so what passes means the same to every
-// server behind Berth, and one thing has one path: Path writes what ParsePath reads.
+// All of it is the grammar of the OCI distribution specification, but for the
+// uploads of registries that put them elsewhere; the route is that of package
+// route. There is nothing else: no '%', no dot segment, no empty segment, no
+// backslash fits the grammar, so what passes means the same to every server
+// behind Berth, and one thing has one path: Path writes what ParsePath reads.
 func ParsePath(path string) (Target, error) {
 	if len(path) > maxPath {
 		return Target{}, fmt.Errorf("%w: the path has %d characters and may have %d", ErrNoEndpoint, len(path), maxPath)
@@ -80,12 +95,18 @@ func ParsePath(path string) (Target, error) {
 	if err != nil {
 		return Target{}, fmt.Errorf("%w: %w", ErrNoEndpoint, err)
 	}
+	if rest == string(KindCatalog) {
+		return Target{Connector: connector, Kind: KindCatalog}, nil
+	}
 	rest, reference, _ := cutLast(rest)
 	repository, kind, ok := cutLast(rest)
 	if !ok {
 		return Target{}, fmt.Errorf("%w: '%s' names no repository and endpoint", ErrNoEndpoint, path)
 	}
 	t := Target{Connector: connector, Repository: repository, Kind: Kind(kind), Reference: reference}
+	if above, ok := strings.CutSuffix(repository, uploadsParent); ok && Kind("blobs/"+kind).isUploads() {
+		t.Repository, t.Kind = above, Kind("blobs/"+kind)
+	}
 	return t.checked()
 }
 
@@ -98,132 +119,113 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:at], s[at+1:], true
 }
 
+func (k Kind) isUploads() bool {
+	return k == KindUploads || k == KindGitHubUploads || k == KindGoogleUploads
+}
+
 // checked returns the target if each of its parts is in the grammar.
 func (t Target) checked() (Target, error) {
 	switch t.Kind {
-	case KindManifests, KindBlobs, KindReferrers:
+	case KindManifests, KindBlobs, KindReferrers, KindUploads, KindGitHubUploads, KindGoogleUploads:
 	case KindTags:
 		if t.Reference != tagsList {
 			return Target{}, fmt.Errorf("%w: 'tags/%s' must be 'tags/list'", ErrNoEndpoint, t.Reference)
 		}
 		t.Reference = ""
 	default:
-		return Target{}, fmt.Errorf("%w: '%s' must be one of manifests, blobs, tags, referrers", ErrNoEndpoint, t.Kind)
+		return Target{}, fmt.Errorf("%w: '%s' must be one of manifests, blobs, tags, referrers, blobs/uploads", ErrNoEndpoint, t.Kind)
 	}
 	if !isRepository(t.Repository) {
 		return Target{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, t.Repository, maxRepository)
 	}
-	switch {
-	case t.Kind == KindTags, isDigest(t.Reference):
-		return t, nil
-	case t.Kind != KindManifests || strings.Contains(t.Reference, ":"):
-		return Target{}, fmt.Errorf("%w: '%s' must be as in 'sha256:' and 64 characters of 0-9 and a-f", ErrDigest, t.Reference)
-	case !isTag(t.Reference):
-		return Target{}, fmt.Errorf("%w: '%s' must be at most %d letters, digits, '_', '.' and '-', and not start with '.' or '-'", ErrTag, t.Reference, maxTag)
+	if err := t.checkReference(); err != nil {
+		return Target{}, err
 	}
 	return t, nil
 }
 
+func (t Target) checkReference() error {
+	switch {
+	case t.Kind == KindTags, t.Begins():
+		return nil
+	case t.Kind.isUploads():
+		if !isUpload(t.Reference) || t.Kind == KindGoogleUploads && !isGoogleUpload(t.Reference) {
+			return fmt.Errorf("%w: '%s' is no name that a registry gives to an upload", ErrUpload, t.Reference)
+		}
+	case isDigest(t.Reference):
+		return nil
+	case t.Kind != KindManifests || strings.Contains(t.Reference, ":"):
+		return fmt.Errorf("%w: '%s' must be as in 'sha256:' and 64 characters of 0-9 and a-f", ErrDigest, t.Reference)
+	case !isTag(t.Reference):
+		return fmt.Errorf("%w: '%s' must be at most %d letters, digits, '_', '.' and '-', and not start with '.' or '-'", ErrTag, t.Reference, maxTag)
+	}
+	return nil
+}
+
+// isGoogleUpload reports whether s is three names.
+func isGoogleUpload(s string) bool {
+	names := strings.Split(s, googleJoint)
+	return len(names) == 3 && isUpload(names[0]) && isUpload(names[1]) && isUpload(names[2])
+}
+
+// Begins reports whether the path is the one at which an upload begins.
+func (t Target) Begins() bool { return t.Kind == KindUploads && t.Reference == "" }
+
 // Path is the target's path at Berth.
-func (t Target) Path() string { return apiPrefix + t.Connector.Format() + "/" + t.endpoint() }
+func (t Target) Path() string {
+	if t.Kind == KindAPI {
+		return "/" + t.Connector.Format() + t.Reference
+	}
+	return apiPrefix + t.Connector.Format() + "/" + t.endpoint()
+}
 
 // UpstreamPath is the target's path at its registry, below the Connector's address.
-func (t Target) UpstreamPath() string { return apiPrefix + t.endpoint() }
+func (t Target) UpstreamPath() string {
+	if t.Kind == KindGoogleUploads {
+		names := strings.Split(t.Reference, googleJoint)
+		return fmt.Sprintf(googleUploads, names[0], names[1], names[2])
+	}
+	return apiPrefix + t.endpoint()
+}
 
 func (t Target) endpoint() string {
-	reference := t.Reference
-	if t.Kind == KindTags {
-		reference = tagsList
-	}
-	return t.Repository + "/" + string(t.Kind) + "/" + reference
-}
-
-func isRepository(s string) bool {
-	if len(s) > maxRepository {
-		return false
-	}
-	for component := range strings.SplitSeq(s, "/") {
-		if !isComponent(component) {
-			return false
-		}
-	}
-	return true
-}
-
-// isComponent reports whether s is runs of letters and digits with a separator between each two.
-func isComponent(s string) bool {
-	for {
-		s2 := strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz0123456789")
-		if len(s2) == len(s) {
-			return false
-		}
-		if s2 == "" {
-			return true
-		}
-		s = cutSeparator(s2)
+	switch t.Kind {
+	case KindCatalog:
+		return string(KindCatalog)
+	case KindTags:
+		return t.Repository + "/" + string(KindTags) + "/" + tagsList
+	default:
+		return t.Repository + "/" + string(t.Kind) + "/" + t.Reference
 	}
 }
 
-// cutSeparator takes one separator off the start of s, if one is there.
-func cutSeparator(s string) string {
+// Action returns what a method does with the target, if it is one that the API knows there.
+func (t Target) Action(method string) (v1alpha1.Action, bool) {
+	read := method == http.MethodGet || method == http.MethodHead
 	switch {
-	case s[0] == '-':
-		return strings.TrimLeft(s, "-")
-	case strings.HasPrefix(s, "__"):
-		return s[2:]
-	case s[0] == '.', s[0] == '_':
-		return s[1:]
+	case t.Kind == KindAPI: // the class says which methods
+		return v1alpha1.ActionAPI, true
+	case t.Kind == KindCatalog: // its length tells of what is filtered out
+		return v1alpha1.ActionPull, method == http.MethodGet
+	case t.Begins():
+		return v1alpha1.ActionPush, method == http.MethodPost
+	case t.Kind.isUploads(): // to cancel one is a part of pushing
+		return v1alpha1.ActionPush, read || method == http.MethodPatch || method == http.MethodPut || method == http.MethodDelete
+	case method == http.MethodPut && t.Kind == KindManifests:
+		return v1alpha1.ActionPush, true
+	case method == http.MethodDelete && (t.Kind == KindManifests || t.Kind == KindBlobs):
+		return v1alpha1.ActionDelete, true
 	}
-	return s
+	return v1alpha1.ActionPull, read
 }
 
-func isTag(s string) bool {
-	return s != "" && len(s) <= maxTag && s[0] != '.' && s[0] != '-' && consistsOf(s, isTagCharacter)
-}
-
-func isDigest(s string) bool {
-	algorithm, encoded, ok := strings.Cut(s, ":")
-	if !ok || len(s) > maxDigest {
-		return false
-	}
-	switch algorithm {
-	case "sha256":
-		return len(encoded) == sha256Characters && consistsOf(encoded, isHex)
-	case "sha512":
-		return len(encoded) == sha512Characters && consistsOf(encoded, isHex)
-	}
-	return isAlgorithm(algorithm) && encoded != "" && consistsOf(encoded, isEncodedCharacter)
-}
-
-// isAlgorithm reports whether s is runs of letters and digits with one of '+', '.', '_', '-' between each two.
-func isAlgorithm(s string) bool {
-	for {
-		at := strings.IndexAny(s, "+._-")
-		if at < 0 {
-			return s != "" && consistsOf(s, isLowerOrDigit)
-		}
-		if at == 0 || !consistsOf(s[:at], isLowerOrDigit) {
-			return false
-		}
-		s = s[at+1:]
-	}
-}
-
-func consistsOf(s string, in func(byte) bool) bool {
-	for i := range len(s) {
-		if !in(s[i]) {
-			return false
+// Methods lists those that the API knows for the target, as the header Allow does.
+func (t Target) Methods() string {
+	var known []string
+	for _, method := range [...]string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodPut, http.MethodDelete} {
+		if _, ok := t.Action(method); ok {
+			known = append(known, method)
 		}
 	}
-	return true
+	return strings.Join(known, ", ")
 }
-
-func isLowerOrDigit(c byte) bool { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
-
-func isLetterOrDigit(c byte) bool { return isLowerOrDigit(c) || c >= 'A' && c <= 'Z' }
-
-func isHex(c byte) bool { return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' }
-
-func isTagCharacter(c byte) bool { return isLetterOrDigit(c) || c == '_' || c == '.' || c == '-' }
-
-func isEncodedCharacter(c byte) bool { return isLetterOrDigit(c) || c == '=' || c == '_' || c == '-' }

@@ -34,6 +34,14 @@ func TestParsePath(t *testing.T) {
 		"all separators":          {base + "a.b_c__d-e---f/tags/list", Target{harbor, "a.b_c__d-e---f", KindTags, ""}},
 		"a route in a repository": {base + "namespaces/demo/connectors/other/tags/list", Target{harbor, "namespaces/demo/connectors/other", KindTags, ""}},
 		"upper-case tag":          {base + "a/manifests/_V1.0-RC", Target{harbor, "a", KindManifests, "_V1.0-RC"}},
+		"start of an upload":      {base + "a/b/blobs/uploads/", Target{harbor, "a/b", KindUploads, ""}},
+		"upload":                  {base + "a/blobs/uploads/0c7e3a54-7d3e-4c5d-9f37-2f9a6c1d1c11", Target{harbor, "a", KindUploads, "0c7e3a54-7d3e-4c5d-9f37-2f9a6c1d1c11"}},
+		"opaque upload":           {base + "a/blobs/uploads/AJ-x_y~z.1==", Target{harbor, "a", KindUploads, "AJ-x_y~z.1=="}},
+		"GitHub's upload":         {base + "a/blobs/upload/384a86f0", Target{harbor, "a", KindGitHubUploads, "384a86f0"}},
+		"Google's upload":         {base + "p/r/a/blobs/artifacts-uploads/p~r~AJ-x_y==", Target{harbor, "p/r/a", KindGoogleUploads, "p~r~AJ-x_y=="}},
+		"an upload of words":      {base + "blobs/uploads/blobs/uploads/manifests", Target{harbor, "blobs/uploads", KindUploads, "manifests"}},
+		"catalog":                 {base + "_catalog", Target{harbor, "", KindCatalog, ""}},
+		"a repository of uploads": {base + "a/blobs/uploads/manifests/v1", Target{harbor, "a/blobs/uploads", KindManifests, "v1"}},
 		"longest tag":             {base + "a/manifests/" + strings.Repeat("t", 128), Target{harbor, "a", KindManifests, strings.Repeat("t", 128)}},
 		"longest repository":      {base + strings.Repeat("r", 255) + "/tags/list", Target{harbor, strings.Repeat("r", 255), KindTags, ""}},
 	} {
@@ -89,7 +97,21 @@ func escapes() map[string]struct {
 		"tag of a blob":         {base + "a/blobs/v1", ErrDigest},
 		"no reference":          {base + "a/manifests/", ErrTag},
 		"no repository":         {base + "manifests/v1", ErrNoEndpoint},
-		"uploads":               {base + "a/blobs/uploads/", ErrNoEndpoint},
+		"uploads, no slash":     {base + "a/blobs/uploads", ErrDigest},
+		"upload of dots":        {base + "a/blobs/uploads/..", ErrUpload},
+		"upload, encoded":       {base + "a/blobs/uploads/%2e%2e", ErrUpload},
+		"upload, encoded slash": {base + "a/blobs/uploads/x%2Fy", ErrUpload},
+		"upload in two":         {base + "a/blobs/uploads/x/y", ErrNoEndpoint},
+		"upload, backslash":     {base + `a/blobs/uploads/x\y`, ErrUpload},
+		"upload, semicolon":     {base + "a/blobs/uploads/x;y=1", ErrUpload},
+		"upload, too long":      {base + "a/blobs/uploads/" + strings.Repeat("u", 513), ErrUpload},
+		"uploads of nothing":    {base + "blobs/uploads/x", ErrNoEndpoint},
+		"GitHub's, no name":     {base + "a/blobs/upload/", ErrUpload},
+		"Google's, of two":      {base + "a/blobs/artifacts-uploads/p~x", ErrUpload},
+		"Google's, of four":     {base + "a/blobs/artifacts-uploads/p~r~x~y", ErrUpload},
+		"Google's, of dots":     {base + "a/blobs/artifacts-uploads/p~..~x", ErrUpload},
+		"catalog, slash":        {base + "_catalog/", ErrNoEndpoint},
+		"catalog of a repo":     {base + "a/_catalog", ErrNoEndpoint},
 		"tags of what":          {base + "a/tags/lists", ErrNoEndpoint},
 		"trailing slash":        {base + "a/tags/list/", ErrNoEndpoint},
 		"another API":           {"/v2/namespaces/demo/connectors/harbor/api/v2.0/users", ErrNoEndpoint},
@@ -120,6 +142,9 @@ func FuzzParsePath(f *testing.F) {
 	f.Add(base + "test/abc/manifests/v1")
 	f.Add(base + "a/blobs/" + sha256)
 	f.Add(base + "a.b_c__d-e---f/tags/list")
+	f.Add(base + "a/blobs/uploads/AJ-x_y~z.1==")
+	f.Add(base + "p/r/a/blobs/artifacts-uploads/p~r~AJ-x_y==")
+	f.Add(base + "_catalog")
 	f.Fuzz(func(t *testing.T, path string) {
 		target, err := ParsePath(path)
 		if err != nil {

@@ -27,6 +27,8 @@ const (
 	CodeNameInvalid     Code = "NAME_INVALID"
 	CodeDigestInvalid   Code = "DIGEST_INVALID"
 	CodeManifestUnknown Code = "MANIFEST_UNKNOWN"
+	CodeUploadUnknown   Code = "BLOB_UPLOAD_UNKNOWN"
+	CodeUploadInvalid   Code = "BLOB_UPLOAD_INVALID"
 	CodeUnsupported     Code = "UNSUPPORTED"
 	CodeTooManyRequests Code = "TOOMANYREQUESTS"
 	CodeUnknown         Code = "UNKNOWN"
@@ -56,6 +58,14 @@ const (
 	ReasonRepositoryRefused = "RepositoryRefused"
 	// ReasonActionRefused: they list it for the repository, but not for the action.
 	ReasonActionRefused = "ActionRefused"
+	// ReasonTokenForPulls: the token is kubelet's, and the request no pull.
+	ReasonTokenForPulls = "TokenForPulls"
+	// ReasonAPIClosed: the Connector's class does not open that of the server's API.
+	ReasonAPIClosed = "APIClosed"
+	// ReasonAPICredentials: it is about credentials, which no class opens.
+	ReasonAPICredentials = "APICredentials"
+	// ReasonClientStalled: the client stopped sending.
+	ReasonClientStalled = "ClientStalled"
 	// ReasonClientGone: the client went before it had its answer.
 	ReasonClientGone = "ClientGone"
 	// ReasonAborted: the answer ended early, at either end.
@@ -80,6 +90,8 @@ type refusal struct {
 	cause error
 	// after is in how many seconds to try again; 0 says nothing about it.
 	after int
+	// allow are the methods that would do.
+	allow string
 }
 
 // write answers with an OCI error envelope; to a HEAD, with its header alone.
@@ -99,6 +111,9 @@ func (no *refusal) write(w http.ResponseWriter, method string) {
 	}
 	if no.after > 0 {
 		h.Set("Retry-After", strconv.Itoa(no.after))
+	}
+	if no.allow != "" {
+		h.Set("Allow", no.allow)
 	}
 	w.WriteHeader(no.status)
 	if method != http.MethodHead {
@@ -128,10 +143,31 @@ func misdirected(err error) *refusal {
 		no.code = CodeDigestInvalid
 	case errors.Is(err, ErrTag):
 		no.status, no.code = http.StatusNotFound, CodeManifestUnknown
+	case errors.Is(err, ErrUpload):
+		no.status, no.code = http.StatusNotFound, CodeUploadUnknown
 	default:
 		no.status, no.code = http.StatusNotFound, CodeNameUnknown
 	}
 	return no
+}
+
+// unsupported is for a method that the path does not know.
+func unsupported(method, allow string) *refusal {
+	return &refusal{
+		status: http.StatusMethodNotAllowed, code: CodeUnsupported, reason: ReasonUnsupported, allow: allow,
+		message: fmt.Sprintf("method '%s' is not supported here; use one of %s", method, allow),
+	}
+}
+
+// unfinished is for a client whose request did not come whole.
+func unfinished(err error) *refusal {
+	if stalled(err) {
+		return &refusal{
+			status: http.StatusRequestTimeout, code: CodeUploadInvalid, reason: ReasonClientStalled, cause: err,
+			message: "the request's body stopped coming",
+		}
+	}
+	return &refusal{status: http.StatusBadRequest, code: CodeUploadInvalid, reason: ReasonClientGone, cause: err, message: "the request's body broke off"}
 }
 
 // denied is for an error of access.Rules.
@@ -142,9 +178,12 @@ func denied(err error, caller access.Caller, t Target, action v1alpha1.Action) *
 	case errors.Is(err, access.ErrNamespace):
 		no.reason = ReasonNamespaceRefused
 		no.message = fmt.Sprintf("namespace '%s' may not use Connector '%s': no rule lists it; %s", caller.Namespace, t.Connector, ask)
-	case errors.Is(err, access.ErrRepository):
+	case errors.Is(err, access.ErrRepository) && action != v1alpha1.ActionAPI:
 		no.reason = ReasonRepositoryRefused
 		no.message = fmt.Sprintf("namespace '%s' may not use repository '%s' of Connector '%s': no rule grants it that one; %s", caller.Namespace, t.Repository, t.Connector, ask)
+	case action == v1alpha1.ActionAPI:
+		no.reason = ReasonActionRefused
+		no.message = fmt.Sprintf("namespace '%s' may not use the API behind Connector '%s': no rule about all repositories grants it action 'api'; %s", caller.Namespace, t.Connector, ask)
 	default:
 		no.reason = ReasonActionRefused
 		no.message = fmt.Sprintf("namespace '%s' may not %s '%s' through Connector '%s': no rule grants it that action; %s", caller.Namespace, action, t.Repository, t.Connector, ask)
@@ -166,6 +205,9 @@ func failed(err error, t Target) *refusal {
 	case errors.As(err, &far):
 		no.reason = far.Reason
 		no.message = fmt.Sprintf("Connector '%s': %s", t.Connector, far.Error())
+		if far.Reason == v1alpha1.ReasonRegistryDenied {
+			no.status, no.code = http.StatusForbidden, CodeDenied
+		}
 		if far.Timeout() {
 			no.status = http.StatusGatewayTimeout
 		}

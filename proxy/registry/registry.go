@@ -3,18 +3,24 @@
 //
 //	GET /v2/namespaces/NS/connectors/NAME/<repository>/manifests/<reference>
 //
+// What a Connector's class opens of the server's own API is beside it:
+//
+//	GET /namespaces/NS/connectors/NAME/api/v2.0/projects
+//
 // A request comes through a row of doors, and the first that is shut answers
 // with an OCI error envelope. Who calls? A berth token says so, as the password
 // of Basic authentication or as a Bearer token. What is asked? A path of the OCI
-// grammar, to the letter (see ParsePath), read with GET or HEAD. Of which
+// grammar, to the letter (see ParsePath), with a method that it knows there. Of which
 // Connector? The path alone says; a Host that names another Connector is an
-// error. May the caller? The Connector's access rules say. Only then does the
-// registry hear of the request, and then with the Connector's credential and
-// nothing of the client's (see package upstream).
+// error. May the caller? The Connector's access rules say, and the token: that of
+// kubelet is for pulls alone. Only then does the registry hear of the request,
+// and then with the Connector's credential and nothing of the client's (see
+// package upstream).
 //
-// The answer streams back through a buffer, whatever its size, with Link and
-// Location leading to Berth instead of the registry. A redirect to object
-// storage goes to the client, who follows it without any credential.
+// Bodies stream both ways through a buffer, whatever their size. A client's is
+// not read before the registry wants it. Link and Location of the answer lead to
+// Berth instead of the registry; a redirect to object storage goes to the
+// client, who follows it without any credential.
 //
 // A registry that fails is 502, or 504 where it did not answer in time, with the
 // reason in the envelope. So is one that refuses the Connector's credential: 401
@@ -36,6 +42,7 @@ import (
 	"berth.dev/berth/bearer"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/route"
+	"berth.dev/berth/token"
 )
 
 const (
@@ -78,7 +85,7 @@ type Options struct {
 	Patience time.Duration
 }
 
-// New returns the handler of everything below /v2/, and of /v2 itself.
+// New returns the handler of everything below /v2/ and /namespaces/, and of /v2 itself.
 func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = defaultPatience
@@ -122,6 +129,8 @@ type exchange struct {
 	target    Target
 	action    v1alpha1.Action
 	connector *access.Connector // nil: the request is for /v2/ itself
+	from      string            // the repository that a blob is taken over from
+	body      *incoming         // nil: the request has none
 
 	upstreamStatus int
 	reason         string
@@ -130,7 +139,7 @@ type exchange struct {
 
 // admit leads the request through the doors.
 func (x *exchange) admit() *refusal {
-	for _, door := range [...]func() *refusal{x.protocol, x.identify, x.locate, x.authorise} {
+	for _, door := range [...]func() *refusal{x.protocol, x.identify, x.locate, x.meet, x.permit, x.authorise} {
 		if no := door(); no != nil {
 			return no
 		}
@@ -144,8 +153,9 @@ func (x *exchange) protocol() *refusal {
 	if r.Header.Get("Upgrade") != "" || r.Method == http.MethodConnect {
 		return &refusal{status: http.StatusBadRequest, code: CodeUnsupported, reason: ReasonUnsupported, message: "this server speaks HTTP and switches to no other protocol"}
 	}
-	if r.URL.Path != "/v2" && !strings.HasPrefix(r.URL.EscapedPath(), apiPrefix) {
-		return misdirected(fmt.Errorf("%w: paths start with '%s'", ErrNoEndpoint, apiPrefix))
+	path := r.URL.EscapedPath()
+	if path != "/v2" && !strings.HasPrefix(path, apiPrefix) && !strings.HasPrefix(path, serverPrefix) {
+		return misdirected(fmt.Errorf("%w: paths start with '%s' or '%s'", ErrNoEndpoint, apiPrefix, serverPrefix))
 	}
 	return nil
 }
@@ -167,20 +177,43 @@ func (x *exchange) identify() *refusal {
 	return no
 }
 
-// locate finds out what is asked of which Connector.
+// locate finds out what is asked.
 func (x *exchange) locate() *refusal {
-	if x.request.Method != http.MethodGet && x.request.Method != http.MethodHead {
-		return &refusal{status: http.StatusMethodNotAllowed, code: CodeUnsupported, reason: ReasonUnsupported, message: fmt.Sprintf("method '%s' is not supported; use GET or HEAD", x.request.Method)}
-	}
-	path := x.request.URL.EscapedPath()
+	path, method := x.request.URL.EscapedPath(), x.request.Method
 	if path == "/v2" || path == apiPrefix {
+		if method != http.MethodGet && method != http.MethodHead {
+			return unsupported(method, "GET, HEAD")
+		}
 		return nil
 	}
-	target, err := ParsePath(path)
+	if path == apiPrefix+string(KindCatalog) {
+		return &refusal{
+			status: http.StatusNotFound, code: CodeNameUnknown, reason: ReasonPathInvalid,
+			message: "Berth lists the repositories of one Connector at a time: ask '/v2/namespaces/NAMESPACE/connectors/NAME/_catalog'",
+		}
+	}
+	parse := ParsePath
+	if strings.HasPrefix(path, serverPrefix) {
+		parse = parseAPI
+	}
+	target, err := parse(path)
 	if err != nil {
 		return misdirected(err)
 	}
-	x.target, x.action = target, v1alpha1.ActionPull
+	action, ok := target.Action(method)
+	if !ok {
+		return unsupported(method, target.Methods())
+	}
+	x.target, x.action = target, action
+	return nil
+}
+
+// meet finds the Connector.
+func (x *exchange) meet() *refusal {
+	target := x.target
+	if target.Kind == "" {
+		return nil
+	}
 	if named, ok := x.named(); ok && named != target.Connector {
 		return &refusal{
 			status: http.StatusNotFound, code: CodeNameUnknown, reason: ReasonHostMismatch,
@@ -212,13 +245,36 @@ func (x *exchange) named() (route.Connector, bool) {
 	return named, err == nil
 }
 
+// permit holds a token to what it is for.
+func (x *exchange) permit() *refusal {
+	if x.connector == nil || x.action == v1alpha1.ActionPull || x.caller.Audience != token.AudiencePull {
+		return nil
+	}
+	return &refusal{
+		status: http.StatusForbidden, code: CodeDenied, reason: ReasonTokenForPulls,
+		message: fmt.Sprintf("this token, from Secret '%s', is for pulls alone, and may not %s; use the one in Secret '%s' of the same namespace", v1alpha1.PullSecret, x.action, v1alpha1.ProxySecret),
+	}
+}
+
 // authorise asks the Connector's rules.
 func (x *exchange) authorise() *refusal {
 	if x.connector == nil {
 		return nil
 	}
+	if x.target.Kind == KindCatalog {
+		if !x.connector.Visible(x.caller.Caller) {
+			return denied(access.ErrNamespace, x.caller.Caller, x.target, x.action)
+		}
+		return nil // each name is asked about: see filter
+	}
 	if err := x.connector.Check(x.caller.Caller, x.target.Repository, x.action); err != nil {
 		return denied(err, x.caller.Caller, x.target, x.action)
+	}
+	if x.target.Kind == KindAPI {
+		return x.openAPI()
+	}
+	if x.target.Begins() {
+		x.from = mountSource(x.request.URL.RawQuery, x.connector, x.caller.Caller)
 	}
 	return nil
 }

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -108,7 +107,7 @@ func TestCallersRefused(t *testing.T) {
 			base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused,
 		},
 		"wrong audience": {
-			w.token("demo", func(c *token.Claims) { c.Audience = token.AudienceProxy }),
+			w.token("demo", func(c *token.Claims) { c.Audience = "connectors.example.com" }),
 			base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused,
 		},
 		"deleted namespace":      {w.token("gone"), base + "a/tags/list", 401, CodeUnauthorized, ReasonNamespaceGone},
@@ -119,7 +118,7 @@ func TestCallersRefused(t *testing.T) {
 		"action not granted":     {w.token("team"), base + "pushed/a/tags/list", 403, CodeDenied, ReasonActionRefused},
 		"unknown connector":      {good, "/v2/namespaces/demo/connectors/nope/a/tags/list", 404, CodeNameUnknown, ReasonConnectorUnknown},
 		"outside the API":        {good, "/api/v2.0/users", 404, CodeNameUnknown, ReasonPathInvalid},
-		"the other way around":   {good, "/namespaces/demo/connectors/harbor/v2/a/tags/list", 404, CodeNameUnknown, ReasonPathInvalid},
+		"the other way around":   {w.token("demo", forProxies), "/namespaces/demo/connectors/harbor/v2/a/tags/list", 403, CodeDenied, ReasonAPICredentials},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := w.do(w.request(http.MethodGet, test.path, test.token))
@@ -192,13 +191,31 @@ func TestPathsThatEscapeReachNobody(t *testing.T) {
 	}
 }
 
-func TestOtherMethodsAndProtocols(t *testing.T) {
+func TestMethods(t *testing.T) {
 	w := newWorld(t, upstream.Timeouts{})
-	for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete, http.MethodOptions, "PROPFIND"} {
-		if got := w.do(w.request(method, base+"a/manifests/v1", w.token("demo"))); got.StatusCode != http.StatusMethodNotAllowed || got.code != CodeUnsupported {
-			t.Errorf("%s: %d %s", method, got.StatusCode, got.body)
+	for path, allow := range map[string]string{
+		"/v2/":                         "GET, HEAD",
+		base + "a/manifests/v1":        "GET, HEAD, PUT, DELETE",
+		base + "a/blobs/" + sha256:     "GET, HEAD, DELETE",
+		base + "a/blobs/uploads/":      "POST",
+		base + "a/blobs/uploads/x":     "GET, HEAD, PATCH, PUT, DELETE",
+		base + "a/tags/list":           "GET, HEAD",
+		base + "a/referrers/" + sha256: "GET, HEAD",
+		base + "_catalog":              "GET",
+	} {
+		for _, method := range []string{"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS", "PROPFIND", "TRACE"} {
+			got := w.send(method, path, "demo", "")
+			heard := len(w.registry.seen()) > 0
+			refused := got.StatusCode == http.StatusMethodNotAllowed && got.Header.Get("Allow") == allow && (got.code == CodeUnsupported || method == "HEAD")
+			if known := strings.Contains(", "+allow+",", ", "+method+","); known == refused || refused == heard && path != "/v2/" {
+				t.Errorf("%s %s: %d %s, Allow %q; the registry heard of it: %v", method, path, got.StatusCode, got.body, got.Header.Get("Allow"), heard)
+			}
 		}
 	}
+}
+
+func TestUpgrade(t *testing.T) {
+	w := newWorld(t, upstream.Timeouts{})
 	upgrade := w.request(http.MethodGet, base+"a/manifests/v1", w.token("demo"))
 	upgrade.Header.Set("Connection", "Upgrade")
 	upgrade.Header.Set("Upgrade", "h2c")
@@ -331,39 +348,6 @@ func TestQueryAndLink(t *testing.T) {
 			}
 			if seen := w.registry.seen(); len(seen) != 1 || seen[0].RequestURI != test.asked {
 				t.Errorf("the registry was asked %v, want %s", seen, test.asked)
-			}
-		})
-	}
-}
-
-func TestLocation(t *testing.T) {
-	w := newWorld(t, upstream.Timeouts{})
-	address := w.registry.server.URL
-	w.connect("deep", address+"/deep")
-	far, _ := url.Parse(address)
-	for name, test := range map[string]struct{ connector, location, want string }{
-		"object storage":   {"harbor", "https://s3.example.com/b/x?X-Amz-Signature=a%2Fb&y=1", "https://s3.example.com/b/x?X-Amz-Signature=a%2Fb&y=1"},
-		"own host":         {"harbor", address + "/v2/a/blobs/x?_state=a%2Bb%3D", "/v2/namespaces/demo/connectors/harbor/a/blobs/x?_state=a%2Bb%3D"},
-		"own host, http":   {"harbor", "http://" + far.Host + "/v2/a/blobs/x", "/v2/namespaces/demo/connectors/harbor/a/blobs/x"},
-		"absolute path":    {"harbor", "/v2/a/blobs/x", "/v2/namespaces/demo/connectors/harbor/a/blobs/x"},
-		"relative":         {"harbor", "other", "/v2/namespaces/demo/connectors/harbor/a/blobs/other"},
-		"below a path":     {"deep", "/deep/v2/a/blobs/x", "/v2/namespaces/demo/connectors/deep/a/blobs/x"},
-		"beside the path":  {"deep", "/v2/a/blobs/x", address + "/v2/a/blobs/x"},
-		"own host, no API": {"harbor", "/storage/x?sig=1", address + "/storage/x?sig=1"},
-		"another port":     {"harbor", "https://" + far.Hostname() + ":1/v2/a/blobs/x", "https://" + far.Hostname() + ":1/v2/a/blobs/x"},
-		"scheme-less":      {"harbor", "//s3.example.com/x", "https://s3.example.com/x"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w.registry.answer(func(rw http.ResponseWriter, _ *http.Request) {
-				rw.Header().Set("Location", test.location)
-				rw.WriteHeader(http.StatusTemporaryRedirect)
-			})
-			got := w.get("/v2/namespaces/demo/connectors/"+test.connector+"/a/blobs/"+sha256, "demo")
-			if got.StatusCode != http.StatusTemporaryRedirect || got.Header.Get("Location") != test.want {
-				t.Errorf("answer: %d %q, want 307 %q", got.StatusCode, got.Header.Get("Location"), test.want)
-			}
-			if seen := w.registry.seen(); len(seen) != 1 {
-				t.Errorf("%d requests, want 1: a redirect is the client's to follow", len(seen))
 			}
 		})
 	}

@@ -73,11 +73,21 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 	w.rotate(password)
 	w.trust(certificate(w.registry.server))
 	w.connect("harbor", w.registry.server.URL)
+	class, err := access.NewClass(&v1alpha1.ConnectorClass{
+		ObjectMeta: metav1.ObjectMeta{Name: "harbor"},
+		Spec: v1alpha1.ConnectorClassSpec{API: []v1alpha1.ClassAPI{
+			{Paths: []string{"/api/v2.0/**", "/service/*"}}, {Methods: []v1alpha1.APIMethod{"POST"}, Paths: []string{"/api/v2.0/**/scan", "/api/v2.0/robots"}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.catalogue.PutClass(class)
 
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
 	w.serve(Options{
 		Catalogue:     w.catalogue,
-		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull),
+		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy),
 		Upstream:      registries,
 		ClusterDomain: v1alpha1.ClusterDomain,
 		Log:           slog.New(slog.NewJSONHandler(w.log, nil)),
@@ -100,18 +110,18 @@ func (w *world) connect(name, address string) {
 	c, err := access.New(&v1alpha1.Connector{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "demo", Name: name, UID: types.UID("uid-" + name + address)},
 		Spec: v1alpha1.ConnectorSpec{
-			Address:         address,
+			Address: address, ConnectorClassName: "harbor",
 			Auth:            &v1alpha1.ConnectorAuth{Name: v1alpha1.AuthBasic, SecretRef: v1alpha1.SecretReference{Name: "credentials"}},
 			CACertSecretRef: &v1alpha1.SecretReference{Name: "ca"},
 			Access: []v1alpha1.AccessRule{
-				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush}},
+				{Actions: []v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush, v1alpha1.ActionDelete, v1alpha1.ActionAPI}},
 				{
 					Namespaces:   v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "payments"}}},
 					Repositories: []string{"test/**"},
 				},
 				{
 					Namespaces:   v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"team": "payments"}}},
-					Repositories: []string{"pushed/*"}, Actions: []v1alpha1.Action{v1alpha1.ActionPush},
+					Repositories: []string{"pushed/*"}, Actions: []v1alpha1.Action{v1alpha1.ActionPush, v1alpha1.ActionAPI},
 				},
 			},
 		},
@@ -147,6 +157,19 @@ func (w *world) token(namespace string, changes ...func(*token.Claims)) string {
 		w.t.Fatal(err)
 	}
 	return raw
+}
+
+// forProxies makes a token one of containers, and not of kubelet's.
+func forProxies(c *token.Claims) { c.Audience = token.AudienceProxy }
+
+// send sends a request with a body, by a container of the namespace.
+func (w *world) send(method, path, namespace, body string) answer {
+	w.t.Helper()
+	r := w.request(method, path, w.token(namespace, forProxies))
+	if body != "" {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
+	}
+	return w.do(r)
 }
 
 // request makes a request with a token; the path goes onto the wire as it is.
@@ -235,7 +258,9 @@ func newFarRegistry(t testing.TB) *farRegistry {
 	images := far.New(far.Logger(log.New(io.Discard, "", 0)), far.WithReferrersSupport(true))
 	f.server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
-		f.requests = append(f.requests, r)
+		if r.Header.Get("Authorization") != "" || !strings.HasSuffix(r.URL.Path, "/v2/") { // the question whether there is a token service
+			f.requests = append(f.requests, r)
+		}
 		good, instead := f.password, f.instead
 		f.mu.Unlock()
 		w.Header().Set("Set-Cookie", "sid=secret-session")

@@ -12,7 +12,9 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
+	"berth.dev/berth/secret"
 )
 
 // Error is why a registry gave no answer that a client could have.
@@ -44,10 +46,33 @@ func timeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// unreachable says why there was no answer.
-func unreachable(c *access.Connector, err error) *Error {
+// failed is the error of an exchange that got no answer from its registry.
+func (x *exchange) failed(err error) error {
+	if ended := context.Cause(x.request.Context()); ended != nil {
+		if _, ours := errors.AsType[silent](ended); !ours {
+			return ended
+		}
+		err = ended
+	}
+	if _, ok := errors.AsType[*secret.Problem](err); ok {
+		return err
+	}
+	if e, ok := errors.AsType[*bearer.Error](err); ok {
+		return unauthorised(x.connector, e)
+	}
 	reason, detail := explain(err)
-	return &Error{Registry: c.Registry, Reason: reason, Detail: detail, Err: err}
+	return &Error{Registry: x.connector.Registry, Reason: reason, Detail: detail, Err: err}
+}
+
+// unauthorised says why there is no token.
+func unauthorised(c *access.Connector, e *bearer.Error) *Error {
+	reason, detail := e.Reason, e.Detail
+	if e.Err != nil && e.Reason == v1alpha1.ReasonUnreachable {
+		var why string
+		reason, why = explain(e.Err)
+		detail = fmt.Sprintf("%s (%s)", detail, why)
+	}
+	return &Error{Registry: c.Registry, Reason: reason, Detail: detail, Status: e.Status, Err: e}
 }
 
 func explain(err error) (reason, detail string) {
@@ -73,13 +98,19 @@ func explain(err error) (reason, detail string) {
 }
 
 // refused is the answer 401 or 403 of the registry. The client's token was
-// good, so it is no refusal of the client.
-func refused(c *access.Connector, status int) *Error {
-	detail := "it refuses the Connector's credential for this; the Connector's owner must put a good one into its Secret, or grant it the repository at the registry"
-	if c.Spec.Auth == nil {
+// good, so it is no refusal of the client. After an exchange that went well, or
+// with 403, the credential is good too, and grants too little.
+func refused(c *access.Connector, status int, exchanged bool) *Error {
+	reason := v1alpha1.ReasonCredentialRefused
+	detail := "it refuses the Connector's credential; the Connector's owner must put a good one into its Secret"
+	switch {
+	case c.Spec.Auth == nil:
 		detail = "it asks for a credential, and the Connector has none; the Connector's owner must write `auth`"
+	case exchanged || status == http.StatusForbidden:
+		reason = v1alpha1.ReasonRegistryDenied
+		detail = "it takes the Connector's credential, but does not grant it this; its owner must grant the account the repository at the registry"
 	}
-	return &Error{Registry: c.Registry, Reason: v1alpha1.ReasonCredentialRefused, Detail: fmt.Sprintf("%s (status %d)", detail, status), Status: status}
+	return &Error{Registry: c.Registry, Reason: reason, Detail: fmt.Sprintf("%s (status %d)", detail, status), Status: status}
 }
 
 // again reports whether a request that failed may be sent once more: it changes

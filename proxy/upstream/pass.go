@@ -32,7 +32,11 @@ func (u *Registries) Pass(c *access.Connector, r *http.Request) (*http.Response,
 }
 
 func (u *Registries) pass(c *access.Connector, r *http.Request) (*http.Response, error) {
-	transport, err := u.transport(c, r)
+	authorities, err := u.credentials.Authorities(r.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	transport, err := u.transports.of(c, authorities)
 	if err != nil {
 		return nil, err
 	}

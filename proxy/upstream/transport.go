@@ -38,7 +38,7 @@ type transports struct {
 // trusting is a transport, and the version of the authorities that it trusts.
 type trusting struct {
 	*http.Transport
-	version string
+	version credential.Version
 }
 
 func newTransports(dialer Dialer, timeouts Timeouts) *transports {
@@ -73,9 +73,17 @@ func (t *transports) of(c *access.Connector, authorities credential.Authorities)
 	return made, nil
 }
 
-// Forget closes the idle connections of a Connector that was deleted. Requests
-// on their way go on.
-func (u *Registries) Forget(uid types.UID) { u.transports.byUID.Remove(uid) }
+// retrying sends once more what failed with its connection and may be repeated.
+type retrying struct{ *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (t retrying) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := t.Transport.RoundTrip(r)
+	if err != nil && again(r, err) {
+		response, err = t.Transport.RoundTrip(r)
+	}
+	return response, err
+}
 
 func (t *transports) make(roots *x509.CertPool) *http.Transport {
 	var only http.Protocols

@@ -2,29 +2,35 @@
 //
 // A request goes to the Connector's address and nowhere else, whatever host the
 // request itself names. What signed the client in, what it stored as cookies and
-// what tells of the way it came is taken off; the Connector's credential is put
-// on. What comes back loses the registry's challenges and cookies. Redirects are
-// not followed: the client gets them, without our credential.
+// what tells of the way it came is taken off; what authorises the Connector is
+// put on (package credential). What comes back loses the registry's challenges
+// and cookies. Redirects are not followed: the client gets them, without our
+// credential.
 //
 // A registry that answers 401 or 403 refuses the Connector's credential and not
-// the client, so that answer is an error (*Error, CredentialRefused) and never
-// passed on; after a 401, a credential that changed meanwhile gets one try.
-// A GET or HEAD whose connection failed is sent once more. Nothing else is.
+// the client, so that answer is an error (*Error, CredentialRefused or
+// RegistryDenied) and never passed on. After a 401 there is one more try with
+// what else may authorise the request: a new token, or a credential that changed
+// meanwhile. A body is sent once the registry has said that it wants it (Expect:
+// 100-continue), so that there is this other try for a push too, as long as none
+// of its body is gone. A GET or HEAD whose connection failed is sent once more.
+// Nothing else is.
 //
 // Each Connector has connections of its own, verified by its own authorities;
 // when those change, the connections are made anew. HTTP/1.1 is spoken on
 // purpose: it is faster here than HTTP/2. There is no deadline for a whole
 // request, since a layer takes as long as it takes, but for each step: TLS
-// handshake, response header, and silence within a body.
+// handshake, response header, and silence within a body, either way.
 package upstream
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 	"time"
+
+	"k8s.io/apimachinery/pkg/types"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/bearer"
@@ -34,14 +40,6 @@ import (
 // discardLimit is how much of an unwanted body is read, so that its connection can be used again.
 const discardLimit = 64 << 10
 
-// Credentials finds what authorises towards a registry. *credential.Source is one.
-type Credentials interface {
-	// Credential returns what signs in to the Connector's registry now.
-	Credential(ctx context.Context, c *access.Connector) (credential.Credential, error)
-	// Authorities returns what its certificate is verified by, beside the public authorities.
-	Authorities(ctx context.Context, c *access.Connector) (credential.Authorities, error)
-}
-
 // Dialer makes connections. *egress.Dialer is one.
 type Dialer interface {
 	// DialContext is that of net.Dialer.
@@ -50,13 +48,12 @@ type Dialer interface {
 
 // Timeouts bound the steps of a request. Each zero value is a sensible one.
 type Timeouts struct {
-	// Secret is how long to wait for a Secret that was not seen yet: 5 s.
-	Secret time.Duration
 	// Handshake is for TLS: 10 s.
 	Handshake time.Duration
 	// Header is from the request to the header of its response: 60 s.
 	Header time.Duration
-	// Silence is how long a response's body may bring nothing: 60 s.
+	// Silence is how long a response's body may bring nothing, and how long the registry may take nothing of a
+	// request's: 60 s.
 	Silence time.Duration
 }
 
@@ -64,7 +61,7 @@ func (t Timeouts) orDefaults() Timeouts {
 	for _, d := range []struct {
 		value    *time.Duration
 		fallback time.Duration
-	}{{&t.Secret, 5 * time.Second}, {&t.Handshake, 10 * time.Second}, {&t.Header, time.Minute}, {&t.Silence, time.Minute}} {
+	}{{&t.Handshake, 10 * time.Second}, {&t.Header, time.Minute}, {&t.Silence, time.Minute}} {
 		if *d.value == 0 {
 			*d.value = d.fallback
 		}
@@ -75,18 +72,25 @@ func (t Timeouts) orDefaults() Timeouts {
 // Registries are the registries of all Connectors. Make it by New. Safe for
 // concurrent use.
 type Registries struct {
-	credentials Credentials
+	credentials *credential.Source
 	timeouts    Timeouts
 	transports  *transports
 }
 
 // New returns the registries behind a dialer.
-func New(credentials Credentials, dialer Dialer, timeouts Timeouts) *Registries {
+func New(credentials *credential.Source, dialer Dialer, timeouts Timeouts) *Registries {
 	timeouts = timeouts.orDefaults()
 	return &Registries{
 		credentials: credentials, timeouts: timeouts,
 		transports: newTransports(dialer, timeouts),
 	}
+}
+
+// Forget drops what is held of a Connector that was deleted: its tokens, and
+// its idle connections. Requests on their way go on.
+func (u *Registries) Forget(uid types.UID) {
+	u.credentials.Forget(uid)
+	u.transports.byUID.Remove(uid)
 }
 
 // RoundTrip sends a request to the Connector's registry. Of the request's URL
@@ -99,14 +103,14 @@ func New(credentials Credentials, dialer Dialer, timeouts Timeouts) *Registries 
 // The errors are *Error, *secret.Problem, and that of a request whose context ended.
 func (u *Registries) RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
-	r = r.WithContext(ctx)
-	_ = scopes
-	response, err := u.send(c, r)
+	x := &exchange{Registries: u, connector: c, scopes: scopes, cancel: cancel}
+	x.request = r.WithContext(ctx)
+	response, err := x.send()
 	if err != nil {
 		cancel(nil)
 		return nil, err
 	}
-	keepFromClient(response.Header)
+	keepFromClient(response.Header, x.authorised)
 	// A copy, since the transport puts trailers, which nobody has looked at, into the original.
 	down := *response
 	down.Trailer = nil
@@ -114,111 +118,116 @@ func (u *Registries) RoundTrip(c *access.Connector, r *http.Request, scopes ...b
 	return &down, nil
 }
 
-// send sends the request, with the credential as it is now, and after a 401 with the one that took its place.
-func (u *Registries) send(c *access.Connector, r *http.Request) (*http.Response, error) {
-	transport, err := u.transport(c, r)
-	if err != nil {
+// exchange is one request and its answer.
+type exchange struct {
+	*Registries
+	connector *access.Connector
+	request   *http.Request
+	scopes    []bearer.Scope
+	cancel    context.CancelCauseFunc
+
+	via        retrying
+	authorised credential.Authorization
+	body       *body // of the last attempt, nil where there is none
+}
+
+// send sends the request, and after a 401 with what else may authorise it.
+func (x *exchange) send() (response *http.Response, err error) {
+	ctx := x.request.Context()
+	if x.via, err = x.transport(); err != nil {
 		return nil, err
 	}
-	authorised, err := u.credential(c, r)
-	if err != nil {
-		return nil, err
+	if x.authorised, err = x.credentials.Authorize(ctx, x.connector, x.via, x.scopes); err != nil {
+		return nil, x.failed(err)
 	}
-	response, err := attempt(transport, c, r, authorised)
-	if err != nil {
-		return nil, err
+	if response, err = x.attempt(); err != nil {
+		return nil, x.failed(err)
 	}
-	if response.StatusCode == http.StatusUnauthorized && repeatable(r) {
-		changed, err := u.credential(c, r)
-		if err == nil && changed.Version != authorised.Version {
-			discard(response)
-			if response, err = attempt(transport, c, r, changed); err != nil {
-				return nil, err
-			}
+	if response.StatusCode == http.StatusUnauthorized {
+		if response, err = x.again(response); err != nil {
+			return nil, err
 		}
 	}
 	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
+		if x.body != nil {
+			x.body.withdraw()
+		}
 		discard(response)
-		return nil, refused(c, response.StatusCode)
+		return nil, refused(x.connector, response.StatusCode, x.authorised.Exchanged())
 	}
 	return response, nil
 }
 
-func (u *Registries) credential(c *access.Connector, r *http.Request) (credential.Credential, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), u.timeouts.Secret)
-	defer cancel()
-	return u.credentials.Credential(ctx, c)
-}
-
-func (u *Registries) transport(c *access.Connector, r *http.Request) (*http.Transport, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), u.timeouts.Secret)
-	defer cancel()
-	authorities, err := u.credentials.Authorities(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	return u.transports.of(c, authorities)
-}
-
-// attempt sends the request once, and once more after a failed connection.
-func attempt(transport *http.Transport, c *access.Connector, r *http.Request, authorised credential.Credential) (*http.Response, error) {
-	response, err := transport.RoundTrip(outgoing(c, r, authorised))
-	if err != nil && again(r, err) {
-		response, err = transport.RoundTrip(outgoing(c, r, authorised))
-	}
-	if err == nil {
+// again sends the request once more after a 401, where that is safe and there
+// is something else that may authorise it. Else it returns the 401.
+func (x *exchange) again(response *http.Response) (*http.Response, error) {
+	if x.body != nil && !x.body.withdraw() {
 		return response, nil
 	}
-	if ended := context.Cause(r.Context()); ended != nil {
-		return nil, ended
+	next, ok, err := x.credentials.Again(x.request.Context(), x.connector, x.via, x.authorised, response.Header, x.scopes)
+	if err != nil {
+		discard(response)
+		return nil, x.failed(err)
 	}
-	return nil, unreachable(c, err)
+	if !ok {
+		return response, nil
+	}
+	discard(response)
+	x.authorised = next
+	if response, err = x.attempt(); err != nil {
+		return nil, x.failed(err)
+	}
+	return response, nil
+}
+
+func (x *exchange) transport() (retrying, error) {
+	authorities, err := x.credentials.Authorities(x.request.Context(), x.connector)
+	if err != nil {
+		return retrying{}, err
+	}
+	transport, err := x.transports.of(x.connector, authorities)
+	return retrying{transport}, err
+}
+
+// attempt sends the request once.
+func (x *exchange) attempt() (*http.Response, error) {
+	out := outgoing(x.connector, x.request, x.authorised)
+	if out.Body == nil {
+		return x.via.RoundTrip(out)
+	}
+	x.body = newBody(x.request.Body, x.timeouts.Silence, x.cancel)
+	response, err := x.via.RoundTrip(x.body.of(out))
+	switch {
+	case err != nil:
+		x.body.withdraw()
+	case response.StatusCode != http.StatusUnauthorized:
+		x.body.allow()
+	}
+	return response, err
 }
 
 // outgoing is the client's request as the registry gets it.
-func outgoing(c *access.Connector, r *http.Request, authorised credential.Credential) *http.Request {
+func outgoing(c *access.Connector, r *http.Request, authorised credential.Authorization) *http.Request {
 	out := r.WithContext(r.Context())
 	to := *r.URL
 	to.Scheme, to.Host, to.User, to.Fragment = c.Address.Scheme, c.Address.Host, nil, ""
 	out.URL, out.Host, out.RequestURI = &to, c.Address.Host, ""
 	out.Header = outbound(r.Header)
-	out.Trailer, out.TransferEncoding, out.Close = nil, nil, false
-	authorised.Basic.Authorize(out)
+	out.Trailer, out.TransferEncoding, out.Close, out.GetBody = nil, nil, false, nil
+	switch {
+	case r.Body == nil || r.Body == http.NoBody:
+		out.Body, out.ContentLength = nil, 0
+	case r.ContentLength == 0: // unknown, and not to be found out by a read
+		out.ContentLength = -1
+	}
+	if out.Body != nil {
+		out.Header["Expect"] = []string{"100-continue"}
+	}
+	authorised.Authorize(out)
 	return out
 }
 
 func discard(response *http.Response) {
 	_, _ = io.CopyN(io.Discard, response.Body, discardLimit) // only for the sake of the connection
 	_ = response.Body.Close()
-}
-
-// errSilence ends a body that brought nothing for too long.
-var errSilence = errors.New("the registry went silent within a body")
-
-// guarded is a body whose reads may not take longer than a limit.
-type guarded struct {
-	io.ReadCloser
-	silence time.Duration
-	timer   *time.Timer
-	cancel  context.CancelCauseFunc
-}
-
-func guard(body io.ReadCloser, silence time.Duration, cancel context.CancelCauseFunc) *guarded {
-	timer := time.AfterFunc(silence, func() { cancel(errSilence) })
-	timer.Stop()
-	return &guarded{ReadCloser: body, silence: silence, timer: timer, cancel: cancel}
-}
-
-// Read implements io.Reader. The time that the client takes between two reads does not count.
-func (g *guarded) Read(p []byte) (int, error) {
-	g.timer.Reset(g.silence)
-	defer g.timer.Stop()
-	return g.ReadCloser.Read(p)
-}
-
-// Close implements io.Closer, and ends the request.
-func (g *guarded) Close() error {
-	g.timer.Stop()
-	defer g.cancel(nil)
-	return g.ReadCloser.Close()
 }

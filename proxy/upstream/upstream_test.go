@@ -374,6 +374,6 @@ func BenchmarkOutgoing(b *testing.B) {
 	r.Header.Set("Authorization", "Basic eA==")
 	b.ReportAllocs()
 	for b.Loop() {
-		_ = outgoing(c, r, credential.Credential{})
+		_ = outgoing(c, r, credential.Authorization{})
 	}
 }

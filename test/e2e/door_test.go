@@ -16,7 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"berth.dev/berth/api/v1alpha1"
-	"berth.dev/berth/controller"
 	"berth.dev/berth/test/lab"
 	"berth.dev/berth/token"
 )
@@ -107,7 +106,7 @@ func (w world) signingKeys() token.Keys {
 	w.Helper()
 	var s corev1.Secret
 	w.ok(w.Client.Get(w.ctx, client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: v1alpha1.TokenKeys}, &s))
-	keys, err := token.ParseKeys(s.Data[controller.KeysFile])
+	keys, err := token.ParseKeys(s.Data[v1alpha1.TokenKeysFile])
 	w.ok(err)
 	return keys
 }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+const (
+	// headerTimeout and idleTimeout are what a client may take; a body has no
+	// deadline, but the handler watches that it moves.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	// mostHeader is more than any registry client sends.
+	mostHeader = 32 << 10
+)
+
+// serveOptions are the flags about how registries are served.
+type serveOptions struct {
+	registryAddress string
+	httpAddress     string
+	drain           time.Duration
+	leave           time.Duration
+}
+
+func (o *serveOptions) add(flags *pflag.FlagSet) {
+	flags.StringVar(&o.registryAddress, "registry-address", ":8443", "address that serves registries over TLS")
+	flags.StringVar(&o.httpAddress, "http-address", "", "address that serves registries over plain HTTP too, where tokens can be read on their way; without one none does")
+	flags.DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
+	flags.DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")
+}
+
+// server serves registries, and lets requests end before it ends.
+type server struct {
+	serveOptions
+
+	handler http.Handler
+	// certificate is that of the TLS front; without it there is none.
+	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
+func (*server) NeedLeaderElection() bool { return false }
+
+// Start serves until the context ends and then until the last request has.
+func (s *server) Start(ctx context.Context) error {
+	h := &http.Server{
+		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12},
+		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	ended, err := s.listen(ctx, h)
+	if err != nil {
+		return errors.Join(err, h.Close())
+	}
+	select {
+	case err := <-ended:
+		return errors.Join(err, h.Close())
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return errors.Join(err, h.Close())
+	case <-time.After(s.leave): // kube-proxies still send connections here
+	}
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
+	defer cancel()
+	if err := h.Shutdown(draining); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return errors.Join(err, h.Close())
+	}
+	return nil
+}
+
+// listen starts the fronts, over TLS and plain, and returns how each ends.
+func (s *server) listen(ctx context.Context, h *http.Server) (<-chan error, error) {
+	fronts := []struct {
+		name, address string
+		serve         func(net.Listener) error
+	}{
+		{"HTTPS", s.registryAddress, func(l net.Listener) error { return h.ServeTLS(l, "", "") }},
+		{"HTTP", s.httpAddress, h.Serve},
+	}
+	if s.certificate == nil {
+		fronts = fronts[1:]
+	}
+	ended := make(chan error, len(fronts))
+	for _, front := range fronts {
+		if front.address == "" {
+			continue
+		}
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", front.address)
+		if err != nil {
+			return nil, fmt.Errorf("serve registries over %s: %w", front.name, err)
+		}
+		slog.InfoContext(ctx, "serve registries", "over", front.name, "address", listener.Addr().String())
+		go func() { ended <- front.serve(listener) }()
+	}
+	return ended, nil
+}

@@ -1,0 +1,144 @@
+package registry
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// leastProgress is what a client must send within the patience: one that sends
+// a byte a minute moves, and yet would hold its place for ever.
+const leastProgress = 4 << 10
+
+// linger is how long a client may go on sending what nobody wants any more, and
+// lingerBytes how much: then its connection is not used again.
+const (
+	linger      = time.Second
+	lingerBytes = 256 << 10
+)
+
+// incoming is the body of a client's request on its way to the registry. It is
+// read only when the registry wants it, since the first read answers `Expect:
+// 100-continue`, and it bounds how long the client may stand still; the time
+// that the registry takes does not count.
+//
+// The transport may read on after the registry has answered, and even after the
+// handler has returned; from then on there is nothing to read, and the
+// connection is the server's again. What the registry did not want is read here
+// and thrown away: net/http's server must find the end of a body neither itself
+// nor by anyone else once a handler with full duplex has returned, or it panics
+// for two readers of one connection.
+type incoming struct {
+	io.ReadCloser
+	control  *http.ResponseController
+	patience time.Duration
+	left     time.Duration // of the patience
+	since    int           // bytes since the patience was whole
+	bytes    atomic.Int64
+
+	reading sync.Mutex // held while a piece is read
+
+	mu   sync.Mutex
+	over bool
+	err  error // why the body ended, io.EOF where it is whole
+}
+
+func newIncoming(body io.ReadCloser, control *http.ResponseController, patience time.Duration) *incoming {
+	_ = control.EnableFullDuplex() // else the answer would wait until the client has sent everything
+	return &incoming{ReadCloser: body, control: control, patience: patience, left: patience}
+}
+
+// Read implements io.Reader.
+func (b *incoming) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	begun := time.Now()
+	if err := b.allow(begun.Add(b.left)); err != nil {
+		return 0, err
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= time.Since(begun)
+	b.since += n
+	b.bytes.Add(int64(n))
+	if b.since >= leastProgress {
+		b.left, b.since = b.patience, 0
+	}
+	if err != nil {
+		b.ended(err)
+	}
+	return n, err
+}
+
+// allow sets a deadline for the next read, while there may be one, and else says why there may not.
+func (b *incoming) allow(until time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.err != nil:
+		return b.err
+	case b.over:
+		return http.ErrBodyReadAfterClose
+	}
+	_ = b.control.SetReadDeadline(until) // a reader that knows no deadlines needs none
+	return nil
+}
+
+// ended keeps why a body ended. From a whole one the deadline is taken off,
+// for the server already waits on the same connection for what comes next.
+func (b *incoming) ended(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.over || b.err != nil {
+		return
+	}
+	b.err = err
+	if errors.Is(err, io.EOF) {
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+}
+
+// finish is called when the request has its answer, or gets none: nothing is read any more.
+func (b *incoming) finish(answered bool) {
+	if answered {
+		_ = b.control.Flush() // a client may wait for the answer before it sends on, or goes
+	}
+	b.mu.Lock()
+	b.over = true
+	ended := b.err != nil
+	if !ended {
+		_ = b.control.SetReadDeadline(time.Now().Add(linger)) // for a piece that is being read, too
+	}
+	b.mu.Unlock()
+	b.reading.Lock()
+	defer b.reading.Unlock()
+	if !ended {
+		b.discard()
+	}
+}
+
+// discard reads to the end of a body that nobody wants, or sees to it that nobody does.
+func (b *incoming) discard() {
+	_, err := io.CopyN(io.Discard, b.ReadCloser, lingerBytes)
+	next := time.Unix(1, 0) // past
+	if errors.Is(err, io.EOF) {
+		next = time.Time{}
+	}
+	_ = b.control.SetReadDeadline(next)
+}
+
+// broken returns why the client's request did not come whole, if it did not: that is no fault of the registry.
+func (b *incoming) broken() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(b.err, io.EOF) {
+		return nil
+	}
+	return b.err
+}
+
+// stalled reports whether the client stood still.
+func stalled(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
