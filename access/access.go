@@ -15,6 +15,7 @@ package access
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/bmatcuk/doublestar/v4"
@@ -41,6 +42,12 @@ var (
 	// ErrAction: rules list the namespace and the repository, but not for this action.
 	ErrAction = errors.New("action is not granted")
 )
+
+// patternForm is what the CRD says of a pattern of repositories.
+var patternForm = regexp.MustCompile(`^[a-z0-9*]([a-z0-9._*-]*[a-z0-9*])?(/[a-z0-9*]([a-z0-9._*-]*[a-z0-9*])?)*$`)
+
+// mostPattern is the most bytes of a pattern.
+const mostPattern = 255
 
 // Rules are the compiled `access` of a Connector. The zero value grants nothing.
 type Rules struct {
@@ -77,9 +84,17 @@ func compileRule(namespace string, spec *v1alpha1.AccessRule) (rule, error) {
 		r.actions = []v1alpha1.Action{v1alpha1.ActionPull}
 	}
 	for _, p := range r.repositories {
-		if !doublestar.ValidatePattern(p) {
+		if len(p) > mostPattern || !patternForm.MatchString(p) || !doublestar.ValidatePattern(p) {
 			return rule{}, fmt.Errorf("`repositories`: '%s' is not a pattern", p)
 		}
+	}
+	for _, a := range r.actions {
+		if !slices.Contains([]v1alpha1.Action{v1alpha1.ActionPull, v1alpha1.ActionPush, v1alpha1.ActionDelete, v1alpha1.ActionAPI}, a) {
+			return rule{}, fmt.Errorf("`actions`: '%s' must be pull, push, delete or api", a)
+		}
+	}
+	if spec.Namespaces.From != v1alpha1.NamespacesFromSelector && spec.Namespaces.Selector != nil {
+		return rule{}, errors.New("`namespaces`: `selector` must stand with `from: Selector`, and only with it")
 	}
 	switch spec.Namespaces.From {
 	case "", v1alpha1.NamespacesFromSame:

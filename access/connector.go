@@ -19,7 +19,8 @@ type Connector struct {
 
 	// UID tells it from a deleted namesake.
 	UID types.UID
-	// Address is the registry's, parsed. Its path has no trailing slash.
+	// Address is the registry's, parsed. Its path has no trailing slash. Where
+	// it is one of Docker Hub's, it is the one that serves Docker Hub's images.
 	Address *url.URL
 	// Extension is the name of the `addressExtensions` entry whose value Address is, in a Connector that
 	// Extensions returned, and else empty.
@@ -47,9 +48,13 @@ func New(c *v1alpha1.Connector) (*Connector, error) {
 	if err != nil {
 		return nil, fmt.Errorf("Connector '%s': %w", name, err)
 	}
+	registry := RegistryOf(registry(address))
+	if registry == dockerHub && address.Scheme == "https" {
+		address.Host = dockerHubServer
+	}
 	compiled := &Connector{
 		Connector: name, Rules: rules, UID: c.UID,
-		Address: address, Registry: registry(address), Spec: &c.Spec,
+		Address: address, Registry: registry, Spec: &c.Spec,
 	}
 	compiled.extensions, err = extend(compiled)
 	if err != nil {
@@ -89,6 +94,22 @@ func (c *Connector) Origin() string {
 // Origin spells a scheme, a host in lower case and without brackets, and a port as Connector.Origin does.
 func Origin(scheme, host, port string) string {
 	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// Docker Hub's registry has one name in images and another on the network.
+const (
+	dockerHub       = "docker.io"
+	dockerHubServer = "registry-1.docker.io"
+	dockerHubIndex  = "index.docker.io"
+)
+
+// RegistryOf returns the name that images give to the registry of a host: the
+// host itself, but 'docker.io' for each of Docker Hub's.
+func RegistryOf(host string) string {
+	if host == dockerHubServer || host == dockerHubIndex {
+		return dockerHub
+	}
+	return host
 }
 
 func registry(address *url.URL) string {

@@ -56,6 +56,30 @@ func TestNewSpellsTheRegistryAsImagesDo(t *testing.T) {
 	}
 }
 
+// Docker Hub has one name in images, and is reached by another.
+func TestNewOfDockerHub(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]struct{ registry, upstream string }{
+		"https://docker.io":                {registry: "docker.io", upstream: "https://registry-1.docker.io"},
+		"https://index.docker.io":          {registry: "docker.io", upstream: "https://registry-1.docker.io"},
+		"https://registry-1.docker.io":     {registry: "docker.io", upstream: "https://registry-1.docker.io"},
+		"https://registry-1.docker.io:443": {registry: "docker.io", upstream: "https://registry-1.docker.io"},
+		"https://docker.io/library":        {registry: "docker.io", upstream: "https://registry-1.docker.io/library"},
+		"https://docker.io:8443":           {registry: "docker.io:8443", upstream: "https://docker.io:8443"},
+		"http://docker.io":                 {registry: "docker.io", upstream: "http://docker.io"},
+		"https://mirror.docker.io":         {registry: "mirror.docker.io", upstream: "https://mirror.docker.io"},
+		"https://evil-docker.io":           {registry: "evil-docker.io", upstream: "https://evil-docker.io"},
+	} {
+		t.Run(address, func(t *testing.T) {
+			t.Parallel()
+			got := mustNew(t, connector("demo", "hub", address))
+			if got.Registry != want.registry || got.Address.String() != want.upstream {
+				t.Errorf("Registry = %q, Address = %q, want %q, %q", got.Registry, got.Address, want.registry, want.upstream)
+			}
+		})
+	}
+}
+
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]*v1alpha1.Connector{

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -18,6 +19,8 @@ const (
 	// maxAnswer bounds what is read of a token service, maxToken the token itself.
 	maxAnswer = 64 << 10
 	maxToken  = 32 << 10
+	// maxHost is how long a host is that errors show.
+	maxHost = 253
 	// unstated is how long a token is good for whose service does not say; longest bounds what it may say.
 	unstated  = time.Minute
 	longest   = 24 * time.Hour
@@ -99,7 +102,7 @@ type exchange struct {
 func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 	to, err := e.Trust.service(e.Challenge.Realm, e.Authorize == nil)
 	if err != nil {
-		e.realm = "unknown"
+		e.realm = shown(e.Challenge.Realm)
 		return nil, e.fail(v1alpha1.ReasonTokenServiceForbidden,
 			"the registry sends its clients to a token service that the credential may not go to; if it is the registry's, the Connector's owner must list it in `spec.addressExtensions`", 0, err)
 	}
@@ -120,6 +123,16 @@ func (e *exchange) request(ctx context.Context) (*http.Request, error) {
 	request.Header.Set("User-Agent", userAgent)
 	request.Header.Set("Accept", "application/json")
 	return request.WithContext(ctx), nil
+}
+
+// shown is a realm as errors show it: without what may stand in its query, its
+// user or its path, and not at length.
+func shown(realm string) string {
+	parsed, err := url.Parse(realm)
+	if err != nil || parsed.Host == "" || len(parsed.Host) > maxHost {
+		return "unknown"
+	}
+	return parsed.Scheme + "://" + parsed.Host
 }
 
 // refused is for an answer that is no success.

@@ -35,7 +35,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/route"
 )
 
@@ -245,7 +247,11 @@ func (r *Connectors) examineRegistry(ctx context.Context, c *v1alpha1.Connector,
 		f.blocked(v1alpha1.ConditionAuthReady)
 		return nil
 	}
-	probe, err := newProbe(c.Spec.Address, m.caCert, r.Dial)
+	address := c.Spec.Address
+	if compiled, err := access.New(c); err == nil { // as the proxy reaches it
+		address = compiled.Address.String()
+	}
+	probe, err := newProbe(address, m.caCert, r.Dial)
 	if err != nil {
 		return fmt.Errorf("probe for Connector '%s/%s': %w", c.Namespace, c.Name, err)
 	}
@@ -270,16 +276,21 @@ func (r *Connectors) examineRegistry(ctx context.Context, c *v1alpha1.Connector,
 func (r *Connectors) examineAuth(ctx context.Context, c *v1alpha1.Connector, class *v1alpha1.ConnectorClass, m material, p *probe, f *findings) {
 	name := types.NamespacedName{Namespace: c.Namespace, Name: c.Name}
 	if status, ok := r.refusals.recent(name, m.version, r.Now()); ok {
-		f.auth(status, nil, c.Spec.Auth.SecretRef.Name)
+		f.refused(status, c.Spec.Auth.SecretRef.Name)
 		return
 	}
-	status, err := p.get(ctx, class.Spec.Probes.Auth.Path, m.basic.Authorize)
-	if status == http.StatusUnauthorized || status == http.StatusForbidden {
-		r.refusals.note(name, refused{m.version, status, r.Now()})
-	} else {
-		r.refusals.forget(name)
+	status, exchanged, err := p.signIn(ctx, class.Spec.Probes.Auth.Path, &c.Spec, m.basic.Authorize)
+	if e, ok := errors.AsType[*bearer.Error](err); ok && bearer.IsRefusal(e) {
+		status, err = e.Status, nil
 	}
-	f.auth(status, err, c.Spec.Auth.SecretRef.Name)
+	refusal := err == nil && !exchanged && (status == http.StatusUnauthorized || status == http.StatusForbidden)
+	if !refusal {
+		r.refusals.forget(name)
+		f.auth(ctx, status, exchanged, err)
+		return
+	}
+	r.refusals.note(name, refused{m.version, status, r.Now()})
+	f.refused(status, c.Spec.Auth.SecretRef.Name)
 }
 
 func statusEqual(a, b *v1alpha1.ConnectorStatus) bool {

@@ -166,6 +166,23 @@ func dialForbidden(context.Context, string, string) (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%w: 127.0.0.1", egress.ErrForbidden)}
 }
 
+// Docker Hub is asked where the proxy asks it.
+func TestProbeOfDockerHub(t *testing.T) {
+	t.Parallel()
+	c := harbor()
+	c.Spec.Address = "https://docker.io"
+	s := newScene(t, newRegistry(t, nil), c)
+	var dialled string
+	s.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = address
+		return dialForbidden(t.Context(), "tcp", address)
+	}
+	s.look(t)
+	if want := "registry-1.docker.io:443"; dialled != want {
+		t.Errorf("dialled '%s', want '%s'", dialled, want)
+	}
+}
+
 // TestStatusIsWrittenOnlyWhenItChanges also where an error tells the time or a port.
 func TestStatusIsWrittenOnlyWhenItChanges(t *testing.T) {
 	t.Parallel()

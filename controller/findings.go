@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
 )
 
@@ -78,20 +80,42 @@ func (f *findings) liveness(status int, err error) bool {
 	return false
 }
 
-// auth takes the answer of the auth probe.
-func (f *findings) auth(status int, err error, secret string) {
+// refused takes the answer of a registry, or of its token service, that does not take the credential.
+func (f *findings) refused(status int, secret string) {
+	f.nof(v1alpha1.ConditionAuthReady, v1alpha1.ReasonCredentialRefused,
+		"the registry answers the credential with status %d; correct `username` and `password` in Secret '%s' (the next attempt comes after %s, or once the Secret changes)",
+		status, secret, refusalTime)
+}
+
+// auth takes another answer of the auth probe; exchanged tells that the token service took the credential.
+func (f *findings) auth(ctx context.Context, status int, exchanged bool, err error) {
 	const kind = v1alpha1.ConditionAuthReady
-	switch {
+	switch e, isToken := errors.AsType[*bearer.Error](err); {
+	case isToken:
+		f.token(ctx, e)
 	case err != nil:
 		f.nof(kind, v1alpha1.ReasonUnreachable, "%v", err)
 	case status == http.StatusOK:
 		f.yes(kind, v1alpha1.ReasonAccepted, "the registry takes the credential")
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
-		f.nof(kind, v1alpha1.ReasonCredentialRefused,
-			"the registry answers the credential with status %d; correct `username` and `password` in Secret '%s' (the next attempt comes after %s, or once the Secret changes)",
-			status, secret, refusalTime)
+	case exchanged && (status == http.StatusUnauthorized || status == http.StatusForbidden):
+		f.nof(kind, v1alpha1.ReasonRegistryDenied, "the registry's token service takes the credential, but the registry answers its token with status %d; its owner must grant the account more", status)
 	default:
 		f.nof(kind, v1alpha1.ReasonUnexpectedAnswer, "the registry answers the credential with status %d; is `spec.connectorClassName` right?", status)
+	}
+}
+
+// token takes why there is no token.
+func (f *findings) token(ctx context.Context, e *bearer.Error) {
+	const kind = v1alpha1.ConditionAuthReady
+	switch {
+	case errors.Is(e, egress.ErrForbidden):
+		f.nof(kind, v1alpha1.ReasonAddressForbidden, "the registry sends its clients to token service '%s': %v", e.Realm, cause(ctx, e.Err))
+	case e.Err != nil && e.Reason == v1alpha1.ReasonUnreachable:
+		f.nof(kind, e.Reason, "%s ('%s'): %v", e.Detail, e.Realm, cause(ctx, e.Err))
+	case e.Err != nil:
+		f.nof(kind, e.Reason, "%s ('%s'): %v", e.Detail, e.Realm, e.Err)
+	default:
+		f.nof(kind, e.Reason, "%s ('%s')", e.Detail, e.Realm)
 	}
 }
 

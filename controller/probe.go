@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"time"
 
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
 )
 
@@ -46,13 +48,19 @@ func newProbe(address string, caCert []byte, dial DialContext) (*probe, error) {
 func (p *probe) close() { p.transport.CloseIdleConnections() }
 
 // get returns the status of an answer to GET, without following redirects.
-// Its errors name the cause, not the request.
 func (p *probe) get(ctx context.Context, path string, authorize func(*http.Request)) (int, error) {
+	status, _, err := p.ask(ctx, path, authorize)
+	return status, err
+}
+
+// ask returns the status and header of an answer to GET, without following
+// redirects. Its errors name the cause, not the request.
+func (p *probe) ask(ctx context.Context, path string, authorize func(*http.Request)) (int, http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.address+path, nil)
 	if err != nil {
-		return 0, errors.New("`spec.address` is not a URL")
+		return 0, nil, errors.New("`spec.address` is not a URL")
 	}
 	request.Header.Set("User-Agent", userAgent)
 	if authorize != nil {
@@ -60,9 +68,32 @@ func (p *probe) get(ctx context.Context, path string, authorize func(*http.Reque
 	}
 	response, err := p.transport.RoundTrip(request)
 	if err != nil {
-		return 0, cause(ctx, err)
+		return 0, nil, cause(ctx, err)
 	}
-	return response.StatusCode, response.Body.Close()
+	return response.StatusCode, response.Header, response.Body.Close()
+}
+
+// signIn asks for a path with the credential. Where the registry wants a token
+// in its stead, it asks for one, and for the path again with that. Its errors
+// are *bearer.Error too.
+func (p *probe) signIn(ctx context.Context, path string, spec *v1alpha1.ConnectorSpec, authorize func(*http.Request)) (status int, exchanged bool, err error) {
+	status, header, err := p.ask(ctx, path, authorize)
+	challenge, wantsToken := bearer.ParseChallenge(header)
+	if err != nil || status != http.StatusUnauthorized || !wantsToken {
+		return status, false, err
+	}
+	trust, err := bearer.NewTrust(spec)
+	if err != nil {
+		return 0, false, err
+	}
+	timed, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	token, err := bearer.Exchange(timed, p.transport, bearer.Request{Challenge: challenge, Scopes: challenge.Scopes, Trust: trust, Authorize: authorize})
+	if err != nil {
+		return 0, false, err
+	}
+	status, err = p.get(ctx, path, token.Authorize)
+	return status, true, err
 }
 
 // cause drops from an error what would differ from one attempt to the next, so

@@ -79,6 +79,7 @@ func TestReasons(t *testing.T) {
 		"Conditions of a Connector":           constants(t, "../api/v1alpha1/conditions.go", "Condition"),
 		"Reasons of a Connector's conditions": constants(t, "../api/v1alpha1/conditions.go", "Reason"),
 		"Reasons for what is done to a Pod":   constants(t, "../rewrite/report.go", "Reason"),
+		"Reasons of the proxy":                constants(t, "../proxy/registry/refusal.go", "Reason"),
 	} {
 		t.Run(heading, func(t *testing.T) {
 			t.Parallel()

@@ -29,6 +29,7 @@ const (
 // the CSI volume where they asked for some or get the proxy, and the proxy.
 func equip(pod *corev1.Pod, s *settings, policy *Policy, report *Report) {
 	report.Skips = append(report.Skips, s.invalid...)
+	report.Skips = append(report.Skips, s.notConfigured(policy)...)
 	proxy := s.proxy && policy.Proxy.Address != ""
 	files := policy.Files.Enabled && (proxy || len(s.configurations) > 0)
 	var volume string

@@ -28,6 +28,8 @@ func words() []string {
 		registry + "/t/a:1", registry + ":443/t/a", registry + ":80/t/a", "Harbor.example.com/t/a@sha256:" + strings.Repeat("ab", 32), registry + "/secret/a:1",
 		registry + "/" + strings.Repeat("a", 200), "nginx", "evil." + registry + "/t/a", "quay.io/x/y:1", registry + "/T/a", "c-harbor.payments.svc.cluster.local/x",
 		"c-harbor.payments.svc.cluster.local/namespaces/payments/connectors/harbor/t/a", "c-gone.payments.svc.cluster.local/namespaces/payments/connectors/gone/t/a",
+		"C-harbor.payments.svc.cluster.local:443/namespaces/payments/connectors/harbor/t/a", "c-harbor.payments.svc/namespaces/payments/connectors/harbor/t/a:1",
+		"c-harbor.payments/namespaces/payments/connectors/harbor/t/a", "c-harbor.payments:443/namespaces/payments/connectors/path/t/a", "registry-1.docker.io/library/a",
 		"BERTH_TOKEN", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "JAVA_TOOL_OPTIONS", "$(BERTH_TOKEN)", "$(NO_PROXY)",
 		"localhost, .svc", "/run/connectors.berth.dev", "/run/connectors.berth.dev/", v1alpha1.CSIDriver, "windows", "linux", corev1.LabelOSStable, "type", "virtual-kubelet",
 		v1alpha1.LabelInject, v1alpha1.InjectEnabled, v1alpha1.InjectDisabled, v1alpha1.AnnotationConnector, v1alpha1.AnnotationImages, v1alpha1.AnnotationProxy,
@@ -178,13 +180,19 @@ func roundTrip(t *testing.T, s *scene, image, got string, report rewrite.Report)
 	if err := connector.Check(access.Caller{Namespace: s.namespace.Name}, repository, v1alpha1.ActionPull); err != nil {
 		t.Errorf("'%s' goes through %v, which refuses '%s': %v", image, name, repository, err)
 	}
+	if before, after := strings.TrimPrefix(was.String(), was.Name()), strings.TrimPrefix(is.String(), is.Name()); before != after {
+		t.Errorf("'%s' lost '%s' for '%s'", image, before, after)
+	}
+	if reference.Path(was) == reference.Path(is) { // it was in connector form, with another spelling of the host
+		if domain := strings.TrimSuffix(strings.ToLower(reference.Domain(was)), ":443"); !strings.HasPrefix(host.Host(s.policy.ClusterDomain)+".", domain+".") {
+			t.Errorf("'%s' goes to '%s'", image, host)
+		}
+		return
+	}
 	if path := strings.TrimPrefix(connector.Address.Path+"/"+repository, "/"); path != reference.Path(was) {
 		t.Errorf("'%s' became '%s', of the repository '%s'", image, got, path)
 	}
-	if domain := strings.ToLower(reference.Domain(was)); domain != connector.Registry && (connector.Address.Scheme != "https" || domain != connector.Registry+":443") {
+	if domain := access.RegistryOf(strings.ToLower(reference.Domain(was))); domain != connector.Registry && (connector.Address.Scheme != "https" || domain != connector.Registry+":443") {
 		t.Errorf("'%s' goes to '%s'", image, connector.Registry)
-	}
-	if before, after := strings.TrimPrefix(was.String(), was.Name()), strings.TrimPrefix(is.String(), is.Name()); before != after {
-		t.Errorf("'%s' lost '%s' for '%s'", image, before, after)
 	}
 }

@@ -25,11 +25,9 @@ func (c *chooser) image(written string) (outcome, error) {
 	if err != nil {
 		return outcome{reason: ReasonUnparseable, detail: err.Error()}, nil //nolint:nilerr // what is no reference is left alone, not refused
 	}
-	domain, path := strings.ToLower(reference.Domain(named)), reference.Path(named)
-	if strings.HasSuffix(domain, c.policy.ClusterDomain) { // else no error need be made to be thrown away
-		if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {
-			return c.routed(host, path)
-		}
+	domain, path := access.RegistryOf(strings.ToLower(reference.Domain(named))), reference.Path(named)
+	if host, ok := c.connectorHost(domain, path); ok {
+		return c.routed(host, named)
 	}
 	if c.keep {
 		return outcome{reason: ReasonImagesKept}, nil
@@ -49,8 +47,27 @@ func (c *chooser) image(written string) (outcome, error) {
 	}, nil
 }
 
-// routed checks an image that is already in connector form.
-func (c *chooser) routed(host route.Connector, path string) (outcome, error) {
+// connectorHost returns the Connector whose host the domain is, in any spelling
+// that its certificate bears: with a port that says nothing, and as
+// 'c-NAME.NAMESPACE.svc' or 'c-NAME.NAMESPACE'. The short ones might be some
+// other registry's, and so count only before the path of that Connector.
+func (c *chooser) connectorHost(domain, path string) (route.Connector, bool) {
+	if !strings.HasPrefix(domain, v1alpha1.ServicePrefix) { // else no error need be made to be thrown away
+		return route.Connector{}, false
+	}
+	domain = strings.TrimSuffix(domain, ":443")
+	if host, err := route.ParseHost(domain, c.policy.ClusterDomain); err == nil {
+		return host, true
+	}
+	name, _, err := route.Cut(path)
+	short := v1alpha1.ServicePrefix + name.Name + "." + name.Namespace
+	return name, err == nil && (domain == short || domain == short+".svc")
+}
+
+// routed checks an image that is already in connector form. One whose host is
+// not spelt as nodes know it, which could not be pulled, is written so.
+func (c *chooser) routed(host route.Connector, named reference.Named) (outcome, error) {
+	path := reference.Path(named)
 	name, repository, err := route.Cut(path)
 	if err != nil || name != host || repository == "" {
 		return outcome{}, &Refusal{Reason: ReasonConnectorInvalid, Detail: "an image of Connector '" + host.String() +
@@ -64,7 +81,15 @@ func (c *chooser) routed(host route.Connector, path string) (outcome, error) {
 		return outcome{}, &Refusal{Reason: ReasonConnectorForbidden, Detail: "Connector '" + name.String() +
 			"' does not grant namespace '" + c.namespace.Name + "' to pull '" + repository + "'; ask its owner to list it in the Connector's `spec.access`"}
 	}
-	return outcome{reason: ReasonAlreadyRouted}, nil
+	written := host.Host(c.policy.ClusterDomain)
+	switch {
+	case reference.Domain(named) == written:
+		return outcome{reason: ReasonAlreadyRouted}, nil
+	case c.keep:
+		return outcome{reason: ReasonImagesKept}, nil
+	default:
+		return outcome{reason: ReasonRewritten, connector: name, image: written + "/" + path + suffix(named)}, nil
+	}
 }
 
 // wouldPull reports whether a field's image goes, or would go, through a Connector.

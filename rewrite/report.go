@@ -84,6 +84,10 @@ const (
 	ReasonVariableTaken Reason = "VariableTaken"
 	// ReasonMountPathTaken: the user mounts something else where the Connectors' files belong.
 	ReasonMountPathTaken Reason = "MountPathTaken"
+	// ReasonNotConfigured: an annotation asks for what the configuration does not provide for.
+	ReasonNotConfigured Reason = "NotConfigured"
+	// ReasonAnnotationsFull: the original images have no room in the annotations.
+	ReasonAnnotationsFull Reason = "AnnotationsFull"
 	// ReasonImagesKept: the images annotation says keep.
 	ReasonImagesKept Reason = "ImagesKept"
 	// ReasonPullPolicyNever: kubelet will not pull it.
@@ -128,6 +132,10 @@ func (r Reason) Sentence() string {
 		return "is left as the user set it"
 	case ReasonMountPathTaken:
 		return "are left as the user set them, without the Connectors' files: their place is taken"
+	case ReasonNotConfigured:
+		return "has no effect: Berth's configuration does not provide for it"
+	case ReasonAnnotationsFull:
+		return "is left as it is, and the original images are not noted: they do not fit into the Pod's annotations"
 	case ReasonWindows:
 		return "Pods for Windows nodes are left alone"
 	case ReasonConnectorInvalid, ReasonConnectorNotFound, ReasonConnectorForbidden:
@@ -166,7 +174,8 @@ func (r Reason) ofImage() string {
 // Warns reports whether a user would want to be told of it when he creates a Pod.
 func (r Reason) Warns() bool {
 	switch r {
-	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken, ReasonMountPathTaken:
+	case ReasonUnparseable, ReasonNotGranted, ReasonNameTooLong, ReasonAnnotationInvalid, ReasonPullSecretMissing, ReasonVariableTaken, ReasonMountPathTaken,
+		ReasonNotConfigured, ReasonAnnotationsFull:
 		return true
 	default:
 		return false

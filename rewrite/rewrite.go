@@ -78,7 +78,7 @@ func Pod(pod *corev1.Pod, namespace Namespace, connectors Connectors, policy *Po
 		}
 	}
 	appendPullSecret(&out.Spec)
-	annotateOriginals(out, report.Changes)
+	annotateOriginals(out, &report)
 	equip(out, &choice.settings, policy, &report)
 	return out, report, nil
 }
@@ -193,25 +193,42 @@ func listsPullSecret(spec *corev1.PodSpec) bool {
 	return false
 }
 
-// annotateOriginals notes what the user wrote. What an earlier pass noted stays.
-func annotateOriginals(pod *corev1.Pod, changes []Change) {
-	if len(changes) == 0 {
+// annotationsLimit is how many bytes the API server lets an object's annotations have, keys and values together.
+const annotationsLimit = 256 << 10
+
+// annotateOriginals notes what the user wrote, where there is room for it. What an earlier pass noted stays.
+func annotateOriginals(pod *corev1.Pod, report *Report) {
+	if len(report.Changes) == 0 {
 		return
 	}
+	const key = v1alpha1.AnnotationOriginalImages
 	var originals map[string]string
-	before := pod.Annotations[v1alpha1.AnnotationOriginalImages]
+	before, have := pod.Annotations[key]
 	if json.Unmarshal([]byte(before), &originals) != nil || originals == nil {
 		originals = map[string]string{} // none yet, or a user's text that is not ours to read, 'null' being one
 	}
-	for _, c := range changes {
+	for _, c := range report.Changes {
 		originals[c.Field] = c.From
 	}
 	text, err := json.Marshal(originals)
 	if err != nil {
 		return // strings always marshal
 	}
+	size := len(text)
+	for k, v := range pod.Annotations {
+		size += len(k) + len(v)
+	}
+	if have {
+		size -= len(before)
+	} else {
+		size += len(key)
+	}
+	if size > annotationsLimit {
+		report.skip(Skip{Field: "metadata.annotations[" + key + "]", Reason: ReasonAnnotationsFull})
+		return
+	}
 	if pod.Annotations == nil {
 		pod.Annotations = map[string]string{}
 	}
-	pod.Annotations[v1alpha1.AnnotationOriginalImages] = string(text)
+	pod.Annotations[key] = string(text)
 }

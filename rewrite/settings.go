@@ -16,8 +16,8 @@ type settings struct {
 	named      bool
 	// keep leaves every image as it is.
 	keep bool
-	// proxy gives the containers the forward proxy.
-	proxy bool
+	// proxy gives the containers the forward proxy; always where it was asked for by name.
+	proxy, always bool
 	// configurations to mount, sorted; none: not asked for.
 	configurations []string
 	// invalid are annotations whose values are not known.
@@ -31,7 +31,7 @@ func newSettings(pod *corev1.Pod, namespace Namespace, policy *Policy) settings 
 	s.keep = s.choice(pod, namespace, v1alpha1.AnnotationImages, v1alpha1.ImagesRewrite, v1alpha1.ImagesKeep) == v1alpha1.ImagesKeep
 	switch s.choice(pod, namespace, v1alpha1.AnnotationProxy, v1alpha1.ProxyPipelines, v1alpha1.ProxyAlways, v1alpha1.ProxyNever) {
 	case v1alpha1.ProxyAlways:
-		s.proxy = true
+		s.proxy, s.always = true, true
 	case v1alpha1.ProxyPipelines:
 		s.proxy = ofPipeline(pod, policy)
 	}
@@ -66,6 +66,25 @@ func (s *settings) choice(pod *corev1.Pod, namespace Namespace, key string, know
 		Detail: "'" + value + "' must be '" + strings.Join(known, "' or '") + "'; '" + known[0] + "' is assumed",
 	})
 	return known[0]
+}
+
+// notConfigured are the annotations that ask for what the policy has not.
+func (s *settings) notConfigured(policy *Policy) (skips []Skip) {
+	for _, wish := range []struct {
+		asked     bool
+		key, need string
+	}{
+		{s.always && policy.Proxy.Address == "", v1alpha1.AnnotationProxy, "`proxy.address`"},
+		{len(s.configurations) > 0 && !policy.Files.Enabled, v1alpha1.AnnotationConfigurations, "`files.enabled`"},
+	} {
+		if wish.asked {
+			skips = append(skips, Skip{
+				Field: "metadata.annotations[" + wish.key + "]", Reason: ReasonNotConfigured,
+				Detail: "ask the administrator to set " + wish.need,
+			})
+		}
+	}
+	return skips
 }
 
 // annotation returns the Pod's, or else its Namespace's.

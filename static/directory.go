@@ -118,8 +118,16 @@ func (d *Directory) take(files Files, gone func(*access.Connector)) error {
 	for _, c := range now.Connectors {
 		d.catalogue.Put(c)
 	}
+	for _, class := range now.classes {
+		d.catalogue.PutClass(class)
+	}
 	if before == nil {
 		return nil
+	}
+	for name := range before.Classes {
+		if _, still := now.Classes[name]; !still {
+			d.catalogue.DeleteClass(name)
+		}
 	}
 	for name, c := range before.Connectors {
 		successor, still := now.Connectors[name]

@@ -41,7 +41,7 @@ func (r Reader) Read(files Files) (*State, error) {
 	}
 	for _, name := range files.names() {
 		if err := r.readFile(s, name, files[name]); err != nil {
-			return nil, discreet(err)
+			return nil, err
 		}
 	}
 	if s.Keys == nil {
@@ -54,11 +54,11 @@ func (r Reader) Read(files Files) (*State, error) {
 func (r Reader) readFile(s *State, name string, content []byte) error {
 	stream, err := manifest.Parse(name, content)
 	if err != nil {
-		return err
+		return discreet(err)
 	}
 	objects, err := stream.Objects()
 	if err != nil {
-		return err
+		return discreet(err)
 	}
 	for _, o := range objects {
 		if err := r.add(s, o); err != nil {
@@ -71,12 +71,12 @@ func (r Reader) readFile(s *State, name string, content []byte) error {
 // quoted is what a parser quotes of a text.
 var quoted = regexp.MustCompile("'[^']*'|\"[^\"]*\"|`[^`]*`")
 
-// discreet is an error about the syntax without what it quotes: `password: *abc`
-// is an alias to YAML, whose name it would tell.
+// discreet is an error of the parser without what it quotes: to YAML `password: *abc`
+// is an alias, and what is not known is its name.
 func discreet(err error) error {
 	input, ok := errors.AsType[*manifest.InputError](err)
-	if !ok || !strings.HasPrefix(input.Err.Error(), "not ") {
-		return err
+	if !ok {
+		return errors.New("a manifest cannot be read")
 	}
 	shown := *input
 	shown.Err = errors.New(quoted.ReplaceAllString(input.Err.Error(), "'…'"))
@@ -119,7 +119,7 @@ func (r Reader) addConnector(s *State, o manifest.Object) error {
 		return o.Fail("spec", errors.New("`spec.connectorClassName` must be set, for example to 'harbor' or 'oci'"))
 	}
 	if err := r.checkLocal(&c.Spec); err != nil {
-		return o.Fail("spec.address", err)
+		return o.Fail(field(err), err)
 	}
 	c.UID = uid(&c)
 	compiled, err := access.New(&c)
@@ -167,11 +167,11 @@ func (r Reader) allows(address string) bool {
 	return false
 }
 
-// field is the one that an error of package access names.
+// field is the one that an error of package access names; without one it is about the address.
 func field(err error) string {
 	match := regexp.MustCompile("`(spec[^`]*)`").FindStringSubmatch(err.Error())
 	if match == nil {
-		return "spec"
+		return "spec.address"
 	}
 	return match[1]
 }
@@ -193,7 +193,12 @@ func (s *State) addClass(o manifest.Object) error {
 	if _, twice := s.Classes[c.Name]; twice {
 		return describedTwice(o)
 	}
+	compiled, err := access.NewClass(&c)
+	if err != nil {
+		return o.Fail("spec", err)
+	}
 	s.Classes[c.Name] = &c.Spec
+	s.classes = append(s.classes, compiled)
 	return nil
 }
 

@@ -42,6 +42,7 @@ type State struct {
 	Connectors map[route.Connector]*access.Connector
 	// Classes are the specs of the ConnectorClasses, by name.
 	Classes map[string]*v1alpha1.ConnectorClassSpec
+	classes []*access.Class
 	// Keys verify tokens.
 	Keys *token.PublicKeys
 

@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"maps"
@@ -36,8 +37,13 @@ func (p *patch) add(path string, v reflect.Value) {
 	*p = append(*p, jsonpatch.NewOperation("add", path, v.Interface()))
 }
 
-func (p *patch) replace(path string, v reflect.Value) {
-	*p = append(*p, jsonpatch.NewOperation("replace", path, v.Interface()))
+// replace replaces a value, unless both are encoded alike.
+func (p *patch) replace(path string, a, b reflect.Value) {
+	was, errWas := json.Marshal(a.Interface())
+	is, errIs := json.Marshal(b.Interface())
+	if errWas != nil || errIs != nil || !bytes.Equal(was, is) {
+		*p = append(*p, jsonpatch.NewOperation("replace", path, b.Interface()))
+	}
 }
 
 func (p *patch) remove(path string) {
@@ -49,7 +55,7 @@ func (p *patch) remove(path string) {
 func (p *patch) compare(path string, a, b reflect.Value) {
 	switch {
 	case encodesItself(a.Type()) || null(a) || null(b):
-		p.replace(path, b)
+		p.replace(path, a, b)
 	case a.Kind() == reflect.Pointer:
 		p.compare(path, a.Elem(), b.Elem())
 	case a.Kind() == reflect.Struct:
@@ -59,7 +65,7 @@ func (p *patch) compare(path string, a, b reflect.Value) {
 	case a.Kind() == reflect.Slice:
 		p.elements(path, a, b)
 	default: // a scalar, or a map that Berth never changes
-		p.replace(path, b)
+		p.replace(path, a, b)
 	}
 }
 

@@ -114,6 +114,21 @@ func fillCatalogue(ctx context.Context, informers cache.Informers, catalogue *ac
 		})
 }
 
+// fillClasses keeps the classes of a catalogue as the cluster's are.
+func fillClasses(ctx context.Context, informers cache.Informers, catalogue *access.Catalogue) (synced func() bool, err error) {
+	return watch(ctx, informers, &v1alpha1.ConnectorClass{},
+		func(c *v1alpha1.ConnectorClass) {
+			compiled, err := access.NewClass(c)
+			if err != nil {
+				ctrl.Log.WithName("catalogue").Error(err, "a ConnectorClass cannot be used")
+				catalogue.DeleteClass(c.Name)
+				return
+			}
+			catalogue.PutClass(compiled)
+		},
+		func(c *v1alpha1.ConnectorClass) { catalogue.DeleteClass(c.Name) })
+}
+
 // dialer is the way out to registries: never to the API server, nor to Berth
 // itself. Kubernetes tells every Pod where they are.
 func dialer() *egress.Dialer {

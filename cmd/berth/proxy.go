@@ -16,12 +16,15 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
 	"berth.dev/berth/proxy/credential"
+	"berth.dev/berth/proxy/event"
+	"berth.dev/berth/proxy/forward"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/registry"
 	"berth.dev/berth/proxy/upstream"
@@ -36,6 +39,7 @@ type proxyOptions struct {
 
 	clusterDomain string
 	serve         serveOptions
+	forward       forwardOptions
 	static        staticOptions
 }
 
@@ -43,9 +47,11 @@ func proxyCommand() *cobra.Command {
 	var o proxyOptions
 	c := &cobra.Command{
 		Use:   "proxy",
-		Short: "Run the registry reverse proxy",
+		Short: "Run the registry reverse proxy and the forward proxy",
 		Long: "Run the reverse proxy that adds the credential toward registries. It serves\n" +
-			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token.\n" +
+			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token, and what\n" +
+			"a Connector's class opens of the server's own API at /namespaces/NAMESPACE/connectors/NAME/PATH.\n" +
+			"Beside it runs the forward proxy, which HTTP_PROXY names in containers.\n" +
 			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.\n\n" +
 			"With --static it needs no Kubernetes: Connectors and all that belongs to them come from a directory\n" +
 			"of manifests, and 'berth token' makes the tokens.",
@@ -55,6 +61,7 @@ func proxyCommand() *cobra.Command {
 	}
 	o.add(c.Flags())
 	o.serve.add(c.Flags())
+	o.forward.add(c.Flags())
 	o.static.add(c.Flags())
 	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
 	return c
@@ -66,6 +73,11 @@ type knowledge struct {
 	keys      atomic.Pointer[token.PublicKeys]
 	addresses atomic.Pointer[[]netip.Addr]
 	minter    *certs.Minter
+	// authorities sign for the hosts of Connectors.
+	authorities *forward.Authorities
+	// registries and namespaces are there once handler was called.
+	registries *upstream.Registries
+	namespaces namespaceStore
 	// domain is the DNS suffix of Services.
 	domain string
 }
@@ -77,11 +89,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.static.refuse(); err != nil {
 		return badInput(err)
 	}
-	k := &knowledge{domain: o.clusterDomain}
+	k := &knowledge{domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now)}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
-		&corev1.Secret{}:    system(v1alpha1.ProxyServing),
+		&corev1.Secret{}:    o.forward.secrets(),
 	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
@@ -97,6 +109,9 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := mgr.Add(&server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}); err != nil {
 		return err
 	}
+	if err := o.addForward(mgr, k); err != nil {
+		return err
+	}
 	if err := ready(mgr, synced); err != nil {
 		return err
 	}
@@ -110,7 +125,8 @@ func (k *knowledge) learn(ctx context.Context, mgr ctrl.Manager) (map[string]fun
 		if authorities := useAuthorities(k.minter, s, v1alpha1.ProxyServing); len(authorities) > 0 {
 			k.addresses.Store(new(authorities[len(authorities)-1].Scope().Addresses))
 		}
-	}, nil)
+		k.useInterception(s)
+	}, k.forgetInterception)
 	if err != nil {
 		return nil, err
 	}
@@ -163,16 +179,20 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		return nil, err
 	}
 	follower := secret.NewFollower(ctx, clients, nil)
-	registries := upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
+	k.registries = upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) {
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)
 		} else {
 			follower.Follow(name)
-			registries.Forget(c.UID)
+			k.registries.Forget(c.UID)
 		}
 	})
+	if err != nil {
+		return nil, err
+	}
+	synced["classes"], err = fillClasses(ctx, mgr.GetCache(), &k.catalogue)
 	if err != nil {
 		return nil, err
 	}
@@ -185,12 +205,14 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if !ok {
 		return nil, fmt.Errorf("the cache has no store of its own: %T", namespaces)
 	}
+	k.namespaces = namespaceStore{shared.GetStore()}
 	return registry.New(registry.Options{
 		Catalogue: &k.catalogue,
-		Identity:  identity.New(k.keys.Load, namespaceStore{shared.GetStore()}, time.Now, token.AudiencePull, token.AudienceProxy),
-		Upstream:  registries,
+		Identity:  identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
+		Upstream:  k.registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
+		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
 	}), nil
 }
 

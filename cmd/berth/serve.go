@@ -52,7 +52,7 @@ func (*server) NeedLeaderElection() bool { return false }
 // Start serves until the context ends and then until the last request has.
 func (s *server) Start(ctx context.Context) error {
 	h := &http.Server{
-		Handler: s.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
 		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12},
 		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
@@ -76,6 +76,18 @@ func (s *server) Start(ctx context.Context) error {
 		return errors.Join(err, h.Close())
 	}
 	return nil
+}
+
+// parting has each connection end with its next answer once the context has
+// ended: clients connect anew, to where they are sent then, and none meets the
+// end of a connection just as it sends a request that may not be sent twice.
+func parting(ctx context.Context, handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // listen starts the fronts, over TLS and plain, and returns how each ends.

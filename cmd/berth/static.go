@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"berth.dev/berth/access"
@@ -88,9 +89,9 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
-		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now,
+		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now, Metrics: metrics.Registry,
 	})}
-	metrics, err := metricsserver.NewServer(metricsserver.Options{BindAddress: o.metricsAddress}, nil, nil)
+	metered, err := metricsserver.NewServer(metricsserver.Options{BindAddress: o.metricsAddress}, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -100,8 +101,8 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		},
 		o.serveHealth,
 	}
-	if metrics != nil {
-		beside = append(beside, metrics.Start)
+	if metered != nil {
+		beside = append(beside, metered.Start)
 	}
 	if certificates != nil {
 		front.certificate = certificates.GetCertificate

@@ -101,20 +101,35 @@ func (s *Source) Again(ctx context.Context, c *access.Connector, via http.RoundT
 // againWithout is Again after the registry refused a token.
 func (s *Source) againWithout(ctx context.Context, to target, refused Authorization, challenge bearer.Challenge, hasTokens bool) (a Authorization, ok bool, err error) {
 	session, held := refused.session, refused.held
-	old := !refused.fresh && (time.Since(held.token.Issued) >= settled || challenge.Error == bearer.InvalidToken)
-	if old {
-		session.drop(held)
-	}
+	dropped := refused.drop(challenge)
 	switch {
 	case !hasTokens && !session.basic.IsZero(): // Harbor's catalog, which takes no token
 		return session.itself(), true, nil
 	case hasTokens && !covers(held.scopes, challenge.Scopes):
 		session.learnt.Store(&learnt{tokens: true, challenge: challenge, at: time.Now()})
 		return s.authorizeWith(ctx, to, join(challenge.Scopes))
-	case old:
+	case dropped:
 		return s.authorizeWith(ctx, to, held.scopes)
 	}
 	return Authorization{}, false, nil
+}
+
+// Drop sees to it that a token which the registry refused with this header
+// authorises no other request. It is for requests that cannot be sent again.
+func (a Authorization) Drop(header http.Header) {
+	if a.held != nil {
+		challenge, _ := bearer.ParseChallenge(header)
+		a.drop(challenge)
+	}
+}
+
+// drop forgets a refused token, and reports whether another one may do better.
+func (a Authorization) drop(challenge bearer.Challenge) bool {
+	if a.fresh || time.Since(a.held.token.Issued) < settled && challenge.Error != bearer.InvalidToken {
+		return false
+	}
+	a.session.drop(a.held)
+	return true
 }
 
 // authorizeWith returns a token of the scopes, whatever the registry was thought to want.

@@ -50,7 +50,10 @@ func newExchange(v *visit, w http.ResponseWriter, r *http.Request) *exchange {
 }
 
 func (x *exchange) serve() {
-	defer func() { x.log(x.Now()) }()
+	defer func() {
+		x.metrics.count(x)
+		x.log(x.Now())
+	}()
 	no := x.admit()
 	switch {
 	case no != nil:

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/elazarl/goproxy"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/bearer"
@@ -95,6 +96,8 @@ type Options struct {
 	Authorities *Authorities
 	// Log gets the access log.
 	Log *slog.Logger
+	// Metrics is where the proxy's metrics are registered; nil is nowhere.
+	Metrics prometheus.Registerer
 	// Now is the clock.
 	Now func() time.Time
 
@@ -130,6 +133,7 @@ type Proxy struct {
 	plain      *http.Transport
 	failures   *identity.Failures
 	places     *places
+	metrics    *metrics
 	tunnels    *tunnels
 	buffers    *stream.Buffers
 
@@ -145,6 +149,7 @@ func New(o Options) *Proxy {
 		places: newPlaces(o.Tunnels, o.PerNamespace), tunnels: newTunnels(),
 		handoff: newHandoff(),
 	}
+	p.metrics = newMetrics(o.Metrics, p.places)
 	p.plain = p.newTransport()
 	p.dispatcher = p.newDispatcher()
 	p.inner = p.newInner()

@@ -27,6 +27,12 @@ func (p *places) take(namespace string) (give func(), ok bool) {
 	return sync.OnceFunc(func() { p.give(namespace) }), true
 }
 
+func (p *places) inUse() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.taken
+}
+
 func (p *places) give(namespace string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -67,12 +67,13 @@ func (v *visit) forwardPlain(w http.ResponseWriter) {
 	r := v.request.WithContext(context.WithValue(v.request.Context(), visitKey{}, v))
 	if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
 		body := stream.NewBody(r.Body, answer.Control, v.Patience)
-		defer func() { body.Finish(answer.Status != 0) }()
-		r.Body = body
+		defer body.Finish()
+		r.Body, answer.Body = body, body
 	}
 	defer func() {
-		attributes := append(v.attributes(), slog.Int(keyStatus, answer.Status), slog.Int64(keyBytes, answer.Bytes),
+		attributes := append(v.attributes(), slog.Int(keyStatus, answer.Status), slog.Int64(keyBytesOut, answer.Bytes),
 			slog.Int64(keyDuration, v.Now().Sub(v.begun).Milliseconds()))
+		v.metrics.other(kindPlain, answer.Status, 0, answer.Bytes)
 		v.Log.LogAttrs(r.Context(), slog.LevelInfo, "forward plain", attributes...)
 	}()
 	v.dispatcher.ServeHTTP(answer, r)

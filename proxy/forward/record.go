@@ -16,8 +16,8 @@ const (
 	keyRepository = "repository"
 	keyOwn        = "own_login"
 	keyStatus     = "status"
-	keyBytes      = "bytes"
-	keySent       = "bytes_sent"
+	keyBytesIn    = "bytes_in"
+	keyBytesOut   = "bytes_out"
 	keyDuration   = "duration_ms"
 	keyUpstream   = "upstream_status"
 	keyReason     = "reason"
@@ -41,7 +41,10 @@ func (x *exchange) log(now time.Time) {
 	if x.own {
 		attributes = append(attributes, slog.Bool(keyOwn, true))
 	}
-	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytes, x.writer.Bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytesOut, x.writer.Bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	if x.body != nil {
+		attributes = append(attributes, slog.Int64(keyBytesIn, x.body.Bytes()))
+	}
 	if x.upstreamStatus != 0 {
 		attributes = append(attributes, slog.Int(keyUpstream, x.upstreamStatus))
 	}

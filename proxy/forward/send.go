@@ -25,7 +25,10 @@ const catalogScope bearer.Scope = "registry:catalog:*"
 func (x *exchange) forward() {
 	if hasBody(x.request) {
 		x.body = stream.NewBody(x.request.Body, x.writer.Control, x.Patience)
-		defer func() { x.body.Finish(x.writer.Status != 0) }()
+		defer x.body.Finish()
+		if x.request.ProtoMajor == 1 {
+			x.writer.Body = x.body
+		}
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        x.rewrite,

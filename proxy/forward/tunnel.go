@@ -181,8 +181,9 @@ func (t *tunnel) rush(to, from net.Conn, count *atomic.Int64) (whole bool, err e
 // log writes the one line of a tunnel.
 func (t *tunnel) log() {
 	v := t.visit
+	v.metrics.other(kindTunnel, http.StatusOK, t.sent.Load(), t.got.Load())
 	attributes := append(v.attributes(),
-		slog.Int(keyStatus, http.StatusOK), slog.Int64(keyBytes, t.got.Load()), slog.Int64(keySent, t.sent.Load()),
+		slog.Int(keyStatus, http.StatusOK), slog.Int64(keyBytesOut, t.got.Load()), slog.Int64(keyBytesIn, t.sent.Load()),
 		slog.Int64(keyDuration, v.Now().Sub(v.begun).Milliseconds()))
 	if reason := t.reason.Load(); reason != nil {
 		attributes = append(attributes, slog.String(keyReason, *reason))

@@ -14,12 +14,8 @@ import (
 // a byte a minute moves, and yet would hold its place for ever.
 const leastProgress = 4 << 10
 
-// linger is how long a client may go on sending what nobody wants any more, and
-// lingerBytes how much: then its connection is not used again.
-const (
-	linger      = time.Second
-	lingerBytes = 256 << 10
-)
+// linger is how long a client may go on sending what nobody wants any more.
+const linger = time.Second
 
 // incoming is the body of a client's request on its way to the registry. It is
 // read only when the registry wants it, since the first read answers `Expect:
@@ -28,10 +24,11 @@ const (
 //
 // The transport may read on after the registry has answered, and even after the
 // handler has returned; from then on there is nothing to read, and the
-// connection is the server's again. What the registry did not want is read here
-// and thrown away: net/http's server must find the end of a body neither itself
-// nor by anyone else once a handler with full duplex has returned, or it panics
-// for two readers of one connection.
+// connection is the server's again. An answer that comes before the whole body
+// was read says that the connection closes (see recorder): with full duplex,
+// net/http's server panics where it finds the end of a body itself after the
+// handler has returned, and takes what a slow client sends later for the next
+// request.
 type incoming struct {
 	io.ReadCloser
 	control  *http.ResponseController
@@ -39,8 +36,6 @@ type incoming struct {
 	left     time.Duration // of the patience
 	since    int           // bytes since the patience was whole
 	bytes    atomic.Int64
-
-	reading sync.Mutex // held while a piece is read
 
 	mu   sync.Mutex
 	over bool
@@ -54,8 +49,6 @@ func newIncoming(body io.ReadCloser, control *http.ResponseController, patience 
 
 // Read implements io.Reader.
 func (b *incoming) Read(p []byte) (int, error) {
-	b.reading.Lock()
-	defer b.reading.Unlock()
 	begun := time.Now()
 	if err := b.allow(begun.Add(b.left)); err != nil {
 		return 0, err
@@ -101,33 +94,21 @@ func (b *incoming) ended(err error) {
 	}
 }
 
-// finish is called when the request has its answer, or gets none: nothing is read any more.
-func (b *incoming) finish(answered bool) {
-	if answered {
-		_ = b.control.Flush() // a client may wait for the answer before it sends on, or goes
-	}
+// finish is called when the request has its answer: nothing is read any more.
+func (b *incoming) finish() {
 	b.mu.Lock()
+	defer b.mu.Unlock()
 	b.over = true
-	ended := b.err != nil
-	if !ended {
-		_ = b.control.SetReadDeadline(time.Now().Add(linger)) // for a piece that is being read, too
-	}
-	b.mu.Unlock()
-	b.reading.Lock()
-	defer b.reading.Unlock()
-	if !ended {
-		b.discard()
+	if b.err == nil {
+		_ = b.control.SetReadDeadline(time.Now().Add(linger))
 	}
 }
 
-// discard reads to the end of a body that nobody wants, or sees to it that nobody does.
-func (b *incoming) discard() {
-	_, err := io.CopyN(io.Discard, b.ReadCloser, lingerBytes)
-	next := time.Unix(1, 0) // past
-	if errors.Is(err, io.EOF) {
-		next = time.Time{}
-	}
-	_ = b.control.SetReadDeadline(next)
+// whole reports whether all of the body was read.
+func (b *incoming) whole() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Is(b.err, io.EOF)
 }
 
 // broken returns why the client's request did not come whole, if it did not: that is no fault of the registry.

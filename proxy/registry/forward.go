@@ -19,7 +19,10 @@ const catalogScope bearer.Scope = "registry:catalog:*"
 func (x *exchange) forward() {
 	if hasBody(x.request) {
 		x.body = newIncoming(x.request.Body, x.writer.control, x.Patience)
-		defer func() { x.body.finish(x.writer.status != 0) }()
+		defer x.body.finish()
+		if x.request.ProtoMajor == 1 {
+			x.writer.body = x.body
+		}
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        x.rewrite,
@@ -126,12 +129,13 @@ func (x *exchange) modify(r *http.Response) error {
 
 func (x *exchange) fail(_ http.ResponseWriter, r *http.Request, err error) {
 	no := failed(err, x.target)
+	x.farFailed = true
 	if r.Context().Err() != nil {
-		no.reason = ReasonClientGone
+		no.reason, x.farFailed = ReasonClientGone, false
 	}
 	if x.body != nil {
 		if broken := x.body.broken(); broken != nil {
-			no = unfinished(broken)
+			no, x.farFailed = unfinished(broken), false
 		}
 	}
 	if far, ok := errors.AsType[*upstream.Error](err); ok {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/url"
 	"strings"
@@ -391,31 +392,49 @@ func TestClientStopsSending(t *testing.T) {
 	}
 }
 
-// TestSlowClientIsLetToItsEnd: it takes longer than the patience, and moves.
-func TestSlowClientIsLetToItsEnd(t *testing.T) {
-	w := newWorld(t, upstream.Timeouts{})
-	w.options.Patience = 200 * time.Millisecond
-	w.serve(w.options)
-	w.registry.answer(func(rw http.ResponseWriter, r *http.Request) {
-		n, _ := io.Copy(io.Discard, r.Body)
-		_, _ = fmt.Fprint(rw, n)
-	})
-	body, more := io.Pipe()
-	go func() {
-		defer more.Close()
-		pace := time.NewTicker(20 * time.Millisecond)
-		defer pace.Stop()
-		for range 20 {
-			_, _ = more.Write(make([]byte, leastProgress))
-			<-pace.C
+// TestProgress: who sends enough has the whole patience again, who drips does not; what is waited for the registry counts for nothing.
+func TestProgress(t *testing.T) {
+	const patience, spent = time.Hour, 59 * time.Minute
+	sent := 0
+	deadline := &deadlines{ResponseWriter: httptest.NewRecorder()}
+	b := newIncoming(io.NopCloser(readerFunc(func(p []byte) (int, error) { return copy(p, make([]byte, sent)), nil })), http.NewResponseController(deadline), patience)
+	buffer := make([]byte, 2*leastProgress)
+	for i, test := range []struct {
+		bytes int
+		whole bool
+	}{{1, false}, {leastProgress - 2, false}, {1, true}, {leastProgress - 1, false}, {1, true}, {2 * leastProgress, true}} {
+		b.left = patience - spent
+		sent = test.bytes
+		if n, err := b.Read(buffer); n != sent || err != nil {
+			t.Fatal(n, err)
 		}
-	}()
-	r := w.request(http.MethodPatch, base+"a/blobs/uploads/u1", w.token("demo", forProxies))
-	r.Body = body
-	if got := w.do(r); got.body != fmt.Sprint(20*leastProgress) {
-		t.Errorf("the registry got %s bytes, %d", got.body, got.StatusCode)
+		if left := time.Until(deadline.read); left > patience-spent {
+			t.Errorf("step %d: the client had %s for it", i, left)
+		}
+		if whole := b.left == patience; whole != test.whole {
+			t.Errorf("step %d: %s are left", i, b.left)
+		}
+	}
+	b.finish()
+	if _, err := b.Read(buffer); err == nil {
+		t.Error("a body is read after the answer")
 	}
 }
+
+// deadlines is a response whose deadline for reads is seen.
+type deadlines struct {
+	http.ResponseWriter
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error {
+	d.read = at
+	return nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestClientLeavesMidPush(t *testing.T) {
 	w := newWorld(t, upstream.Timeouts{})
@@ -470,11 +489,11 @@ func TestRegistryBreaksOffAPush(t *testing.T) {
 // TestSecondRequestAfterAPush: the deadline of a body is not that of the next request on the connection.
 func TestSecondRequestAfterAPush(t *testing.T) {
 	w := newWorld(t, upstream.Timeouts{})
-	w.options.Patience = 50 * time.Millisecond
+	w.options.Patience = 200 * time.Millisecond
 	w.serve(w.options)
 	w.registry.answer(func(rw http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		<-time.After(100 * time.Millisecond) // the registry may take its time
+		<-time.After(300 * time.Millisecond) // the registry may take its time
 		if r.Context().Err() != nil {
 			return
 		}
@@ -488,6 +507,6 @@ func TestSecondRequestAfterAPush(t *testing.T) {
 		if err != nil || response.StatusCode != http.StatusAccepted {
 			t.Fatalf("%v, %v, %s", response, err, w.log)
 		}
-		<-time.After(100 * time.Millisecond) // the pause itself is what is tested
+		<-time.After(300 * time.Millisecond) // the pause itself is what is tested
 	}
 }

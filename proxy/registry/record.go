@@ -14,8 +14,10 @@ const (
 	keyConnector  = "connector"
 	keyAction     = "action"
 	keyRepository = "repository"
+	keyPath       = "path"
 	keyStatus     = "status"
-	keyBytes      = "bytes"
+	keyBytesIn    = "bytes_in"
+	keyBytesOut   = "bytes_out"
 	keyDuration   = "duration_ms"
 	keyUpstream   = "upstream_status"
 	keyReason     = "reason"
@@ -27,6 +29,7 @@ type recorder struct {
 	http.ResponseWriter
 	control  *http.ResponseController
 	patience time.Duration
+	body     *incoming // nil: there is none, or the server deals with it
 	status   int
 	bytes    int64
 }
@@ -43,6 +46,10 @@ func (w *recorder) WriteHeader(status int) {
 	}
 	if w.status == 0 {
 		w.status = status
+	}
+	if w.body != nil && !w.body.whole() {
+		// What is left of the body may not be taken for the next request.
+		w.Header().Set("Connection", "close")
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
@@ -64,7 +71,7 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // log writes the one line of an exchange.
 func (x *exchange) log(now time.Time) {
-	attributes := make([]slog.Attr, 0, 12)
+	attributes := make([]slog.Attr, 0, 14)
 	add := func(key, value string) {
 		if value != "" {
 			attributes = append(attributes, slog.String(key, value))
@@ -73,12 +80,18 @@ func (x *exchange) log(now time.Time) {
 	add(keyMethod, x.request.Method)
 	add(keySource, source(x.request))
 	add(keyNamespace, x.caller.Namespace)
-	if x.target.Repository != "" {
+	if x.target.Kind != "" {
 		add(keyConnector, x.target.Connector.String())
 		add(keyAction, string(x.action))
 		add(keyRepository, x.target.Repository)
 	}
-	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytes, x.writer.bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	if x.target.Kind == KindAPI {
+		add(keyPath, x.target.Reference)
+	}
+	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytesOut, x.writer.bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	if x.body != nil {
+		attributes = append(attributes, slog.Int64(keyBytesIn, x.body.bytes.Load()))
+	}
 	if x.upstreamStatus != 0 {
 		attributes = append(attributes, slog.Int(keyUpstream, x.upstreamStatus))
 	}

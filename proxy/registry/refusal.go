@@ -44,6 +44,8 @@ const (
 	ReasonNamespaceGone = "NamespaceGone"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
+	// ReasonTooManyRequests: too many requests of the namespace, or of all, have no answer yet.
+	ReasonTooManyRequests = "TooManyRequests"
 	// ReasonPathInvalid: the path is not one of the API.
 	ReasonPathInvalid = "PathInvalid"
 	// ReasonUnsupported: the method is not one that Berth serves, or the client asked for another protocol.

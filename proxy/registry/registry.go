@@ -30,12 +30,15 @@
 package registry
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
@@ -67,7 +70,13 @@ type Upstream interface {
 	RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error)
 }
 
-// Options are what the proxy is made of. All but Patience must be set.
+// Events tells namespaces why their requests failed. *event.Teller is one.
+type Events interface {
+	// Event must not wait. The message is for people, and holds no token, query or credential.
+	Event(namespace, reason, message string)
+}
+
+// Options are what the proxy is made of. The first six must be set.
 type Options struct {
 	// Catalogue holds the Connectors.
 	Catalogue *access.Catalogue
@@ -81,8 +90,15 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock.
 	Now func() time.Time
-	// Patience is how long a client may take no byte of its answer; 0 is two minutes.
+	// Patience is how long a client may stand still, taking its answer or sending its body; 0 is two minutes.
 	Patience time.Duration
+	// Metrics is where to register metrics; nil is nowhere.
+	Metrics prometheus.Registerer
+	// Events tells callers why their requests failed; nil tells nobody.
+	Events Events
+	// MostInFlight and MostOfNamespace bound the requests that have no whole answer yet, of all callers and of one
+	// namespace; 0 is 4096 and 1000.
+	MostInFlight, MostOfNamespace int
 }
 
 // New returns the handler of everything below /v2/ and /namespaces/, and of /v2 itself.
@@ -93,20 +109,27 @@ func New(o Options) http.Handler {
 	return &handler{
 		Options:  o,
 		failures: newFailures(),
-		buffers:  &buffers{pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}},
+		flights: &flights{
+			most: cmp.Or(o.MostInFlight, mostInFlight), mostOfNamespace: cmp.Or(o.MostOfNamespace, mostOfNamespace), byNamespace: map[string]int{},
+		},
+		metrics: newMetrics(o.Metrics),
+		buffers: &buffers{pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}},
 	}
 }
 
 type handler struct {
 	Options
 	failures failures
+	flights  *flights
+	metrics  *metrics
 	buffers  *buffers
 }
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{handler: h, request: r, writer: newRecorder(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
-	defer func() { x.log(h.Now()) }() //nolint:contextcheck // also when the answer is broken off, which is a panic
+	h.metrics.inFlight.Inc()
+	defer x.end() //nolint:contextcheck // also when the answer is broken off, which is a panic
 	no := x.admit()
 	switch {
 	case no != nil:
@@ -116,6 +139,17 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		x.forward()
 	}
+}
+
+// end is the end of an exchange, however it came.
+func (x *exchange) end() {
+	now := x.Now()
+	if x.entered {
+		x.flights.leave(x.caller.Namespace)
+	}
+	x.metrics.inFlight.Dec()
+	x.metrics.count(x, now.Sub(x.begun).Seconds())
+	x.log(now)
 }
 
 // exchange is one request and its answer.
@@ -132,6 +166,8 @@ type exchange struct {
 	from      string            // the repository that a blob is taken over from
 	body      *incoming         // nil: the request has none
 
+	entered        bool // it counts among the flights
+	farFailed      bool // the registry gave no answer that the client could have
 	upstreamStatus int
 	reason         string
 	cause          error
@@ -139,7 +175,7 @@ type exchange struct {
 
 // admit leads the request through the doors.
 func (x *exchange) admit() *refusal {
-	for _, door := range [...]func() *refusal{x.protocol, x.identify, x.locate, x.meet, x.permit, x.authorise} {
+	for _, door := range [...]func() *refusal{x.protocol, x.identify, x.enter, x.locate, x.meet, x.permit, x.authorise} {
 		if no := door(); no != nil {
 			return no
 		}
@@ -175,6 +211,17 @@ func (x *exchange) identify() *refusal {
 		}
 	}
 	return no
+}
+
+// enter bounds how many requests there are at one time.
+func (x *exchange) enter() *refusal {
+	if x.entered = x.flights.enter(x.caller.Namespace); x.entered {
+		return nil
+	}
+	return &refusal{
+		status: http.StatusTooManyRequests, code: CodeTooManyRequests, reason: ReasonTooManyRequests, after: retryAfter,
+		message: fmt.Sprintf("too many requests of namespace '%s', or of all, have no answer yet; try again later", x.caller.Namespace),
+	}
 }
 
 // locate finds out what is asked.
@@ -279,10 +326,20 @@ func (x *exchange) authorise() *refusal {
 	return nil
 }
 
-// refuse answers with an error.
+// refuse answers with an error, and tells a caller that is known why: a runtime
+// that asks by HEAD sees no more than the status.
 func (x *exchange) refuse(no *refusal) {
 	x.reason, x.cause = no.reason, no.cause
 	no.write(x.writer, x.request.Method)
+	if x.Events == nil || x.caller.Namespace == "" {
+		return
+	}
+	switch no.status {
+	case http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout:
+		if no.reason != ReasonClientGone {
+			x.Events.Event(x.caller.Namespace, no.reason, no.message)
+		}
+	}
 }
 
 // greet answers a request for /v2/ itself: this is a registry, and the token is good.

@@ -68,7 +68,7 @@ func TestPull(t *testing.T) {
 	line := w.log.last(t)
 	delete(line, "time")
 	delete(line, "duration_ms")
-	delete(line, "bytes")
+	delete(line, "bytes_out")
 	want := map[string]any{
 		"level": "INFO", "msg": "registry request", "method": "GET", "source": "127.0.0.1", "namespace": "team", "connector": "demo/harbor",
 		"action": "pull", "repository": "test/abc", "status": 200.0, "upstream_status": 200.0,

@@ -22,6 +22,8 @@ type Response struct {
 	Status int
 	// Bytes are those of the body, so far.
 	Bytes int64
+	// Body is that of the request, where the server would take what is left of it for the next request (HTTP/1); or nil.
+	Body *Body
 
 	patience time.Duration
 }
@@ -39,6 +41,10 @@ func (w *Response) WriteHeader(status int) {
 	}
 	if w.Status == 0 {
 		w.Status = status
+	}
+	if w.Body != nil && !w.Body.Whole() {
+		// What is left of the body may not be taken for the next request.
+		w.Header().Set("Connection", "close")
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

@@ -82,6 +82,8 @@ func newBody(from io.Reader, silence time.Duration, cancel context.CancelCauseFu
 	b := &body{from: from, silence: silence, allowed: make(chan struct{})}
 	b.stuck = time.AfterFunc(silence, func() { cancel(errStuck) })
 	b.stuck.Stop()
+	b.mu.Lock() // the timer may run out at once
+	defer b.mu.Unlock()
 	b.waited = time.AfterFunc(continueTime, b.allow)
 	return b
 }

@@ -162,6 +162,7 @@ func (x *exchange) send() (response *http.Response, err error) {
 // is something else that may authorise it. Else it returns the 401.
 func (x *exchange) again(response *http.Response) (*http.Response, error) {
 	if x.body != nil && !x.body.withdraw() {
+		x.authorised.Drop(response.Header)
 		return response, nil
 	}
 	next, ok, err := x.credentials.Again(x.request.Context(), x.connector, x.via, x.authorised, response.Header, x.scopes)

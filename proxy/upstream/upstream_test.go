@@ -232,20 +232,6 @@ func TestAnswersAreNotRetried(t *testing.T) {
 	finish(response)
 }
 
-func TestPushIsNotRepeatedAfter401(t *testing.T) {
-	var asked atomic.Int32
-	held := &secrets{}
-	_, c, held := start(t, func(w http.ResponseWriter, _ *http.Request) {
-		asked.Add(1)
-		held.put("login", "2", corev1.SecretTypeBasicAuth, map[string][]byte{"username": []byte("robot"), "password": []byte("new")})
-		w.WriteHeader(http.StatusUnauthorized)
-	})
-	_, err := New(credential.NewSource(held), &net.Dialer{}, Timeouts{}).RoundTrip(c, request(t, http.MethodPost, strings.NewReader("x")))
-	if err == nil || asked.Load() != 1 {
-		t.Errorf("%v, asked %d times, want 1: the body is gone", err, asked.Load())
-	}
-}
-
 // counting counts open connections.
 type counting struct {
 	dials, open atomic.Int32

@@ -17,6 +17,9 @@ import (
 
 const controllerAccount = "berth-controller"
 
+// configurationFile is where it stands.
+const configurationFile = "configuration.yaml"
+
 // configuration has a proxy and files, for those Pods that ask for them.
 const configuration = `
 apiVersion: connectors.berth.dev/v1alpha1
@@ -40,7 +43,7 @@ type process struct {
 
 // startBerth builds it as it is in the working tree, and starts it.
 func (p *plane) startBerth(ctx context.Context) error {
-	program, config := p.path("berth"), p.path("configuration.yaml")
+	program, config := p.path("berth"), p.path(configurationFile)
 	args := []string{"build", "-o", program}
 	if raced() {
 		args = append(args, "-race")

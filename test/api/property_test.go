@@ -88,7 +88,7 @@ func randomPod(r *rand.Rand) *corev1.Pod {
 		p.Annotations[v1alpha1.AnnotationConfigurations] = choose(r, "registry-config", "a, b", ",,", "")
 	}
 	if maybe(r) {
-		p.Annotations[v1alpha1.AnnotationOriginalImages] = choose(r, "{}", "[]", "text", `{"a":1}`, `{"spec.containers{c0}.image":"x"}`)
+		p.Annotations[v1alpha1.AnnotationOriginalImages] = choose(r, "{}", "[]", "null", "text", `{"a":1}`, `{"spec.containers{c0}.image":"x"}`)
 	}
 	if maybe(r) {
 		p.Labels[choose(r, "tekton.dev/taskRun", "jenkins/label", "a")] = "b"

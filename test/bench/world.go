@@ -17,6 +17,7 @@ import (
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/config"
+	"berth.dev/berth/controller"
 	"berth.dev/berth/rewrite"
 	"berth.dev/berth/route"
 	"berth.dev/berth/webhook"
@@ -38,6 +39,7 @@ const (
 type world struct {
 	connectors, services, namespaces, secrets toolscache.Store
 
+	lean      func(any) (any, error) // of Connectors
 	catalogue *access.Catalogue
 	policy    rewrite.Policy
 }
@@ -48,7 +50,7 @@ func newWorld() *world {
 	}
 	return &world{
 		connectors: store(), services: store(), namespaces: store(), secrets: store(),
-		catalogue: &access.Catalogue{}, policy: config.Default(),
+		lean: controller.LeanConnectors(), catalogue: &access.Catalogue{}, policy: config.Default(),
 	}
 }
 
@@ -161,18 +163,27 @@ func (w *world) addConnector(c *v1alpha1.Connector) error {
 	if err != nil {
 		return err
 	}
+	lean, err := w.lean(cached)
+	if err != nil {
+		return err
+	}
 	compiled, err := access.New(cached)
 	if err != nil {
 		return err
 	}
 	w.catalogue.Put(compiled)
-	return w.connectors.Add(cached)
+	return w.connectors.Add(lean)
 }
 
 // addService adds the Service of a Connector to the cache.
 func (w *world) addService(namespace, connector string) error {
+	meta := metaOf(0, namespace, v1alpha1.ServicePrefix+connector)
+	meta.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: v1alpha1.Group + "/" + v1alpha1.Version, Kind: "Connector", Name: connector, UID: meta.UID,
+		Controller: new(true), BlockOwnerDeletion: new(true),
+	}}
 	service, err := received(&corev1.Service{
-		ObjectMeta: metaOf(0, namespace, v1alpha1.ServicePrefix+connector),
+		ObjectMeta: meta,
 		Spec: corev1.ServiceSpec{
 			Type: corev1.ServiceTypeExternalName, SessionAffinity: corev1.ServiceAffinityNone,
 			ExternalName: v1alpha1.ProxyService + "." + v1alpha1.SystemNamespace + ".svc." + v1alpha1.ClusterDomain,
@@ -181,7 +192,11 @@ func (w *world) addService(namespace, connector string) error {
 	if err != nil {
 		return err
 	}
-	return w.services.Add(service)
+	lean, err := controller.LeanService(service)
+	if err != nil {
+		return err
+	}
+	return w.services.Add(lean)
 }
 
 // addNamespace adds an opted-in Namespace, and its pull secret with a token for

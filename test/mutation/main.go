@@ -71,7 +71,7 @@ func run(ctx context.Context, out io.Writer, names []string) error {
 	if len(names) > 0 {
 		mutations = slices.DeleteFunc(mutations, func(m mutation) bool { return !slices.Contains(names, m.Name) })
 	}
-	if output, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "./rewrite", "./access", "./route").CombinedOutput(); err != nil {
+	if output, err := exec.CommandContext(ctx, "go", "test", "-vet=off", "./rewrite", "./access", "./route", "./webhook").CombinedOutput(); err != nil {
 		return fmt.Errorf("the tests fail without any mutation: %w\n%s", err, output)
 	}
 	results := make([]error, len(mutations))

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// load is what a client does.
+type load struct {
+	url, user, password, ca string
+	connections, requests   int
+	// long bounds the time, instead of requests.
+	long time.Duration
+	// slow clients read a little, tell that they are there, and read no more until standard input ends.
+	slow  bool
+	http2 bool
+}
+
+// outcome is what a client measured.
+type outcome struct {
+	Seconds  float64
+	Bytes    int64
+	Requests int64
+}
+
+// playClient loads a proxy, and prints the outcome as JSON.
+func playClient(ctx context.Context, args []string) error {
+	var l load
+	flags := flag.NewFlagSet("client", flag.ContinueOnError)
+	flags.StringVar(&l.url, "url", "", "")
+	flags.StringVar(&l.user, "user", "", "")
+	flags.StringVar(&l.password, "password", "", "")
+	flags.StringVar(&l.ca, "ca", "", "")
+	flags.IntVar(&l.connections, "connections", 1, "")
+	flags.IntVar(&l.requests, "requests", 1, "")
+	flags.DurationVar(&l.long, "for", 0, "")
+	flags.BoolVar(&l.slow, "slow", false, "")
+	flags.BoolVar(&l.http2, "http2", false, "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	client, err := l.client()
+	if err != nil {
+		return err
+	}
+	if l.slow {
+		return l.hold(ctx, client)
+	}
+	out, err := l.run(ctx, client)
+	return errors.Join(err, json.NewEncoder(os.Stdout).Encode(out))
+}
+
+func (l *load) client() (*http.Client, error) {
+	roots, err := pool(l.ca)
+	if err != nil {
+		return nil, err
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(!l.http2)
+	protocols.SetHTTP2(l.http2)
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Protocols: &protocols,
+		MaxIdleConnsPerHost: l.connections, MaxConnsPerHost: l.connections, ReadBufferSize: l.buffer(), DisableCompression: true,
+		DialContext: l.dial,
+	}}, nil
+}
+
+func (l *load) buffer() int {
+	if l.slow {
+		return 4 << 10
+	}
+	return 64 << 10
+}
+
+// dial makes a connection; that of a slow client takes little at a time.
+func (l *load) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: 30 * time.Second}).DialContext(ctx, network, address)
+	if tcp, ok := conn.(*net.TCPConn); ok && l.slow {
+		err = errors.Join(err, tcp.SetReadBuffer(32<<10))
+	}
+	return conn, err
+}
+
+// run sends the requests over the connections, after one on each that does not count.
+func (l *load) run(ctx context.Context, client *http.Client) (outcome, error) {
+	var out outcome
+	group, ctx := errgroup.WithContext(ctx)
+	start := time.Now()
+	end := start.Add(l.long)
+	var sent, bytes, done atomic.Int64
+	for range l.connections {
+		group.Go(func() error {
+			buffer := make([]byte, 256<<10)
+			for l.long > 0 && time.Now().Before(end) || l.long == 0 && sent.Add(1) <= int64(l.requests) {
+				n, err := l.get(ctx, client, buffer)
+				if err != nil {
+					return err
+				}
+				bytes.Add(n)
+				done.Add(1)
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	out.Seconds, out.Bytes, out.Requests = time.Since(start).Seconds(), bytes.Load(), done.Load()
+	return out, err
+}
+
+func (l *load) request(ctx context.Context, client *http.Client) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url, nil)
+	if err != nil {
+		return nil, err
+	}
+	if l.password != "" {
+		r.SetBasicAuth(l.user, l.password)
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
+		return nil, errors.Join(fmt.Errorf("'%s' answers %s: %s", l.url, response.Status, body), response.Body.Close())
+	}
+	return response, nil
+}
+
+// get reads an answer to its end.
+func (l *load) get(ctx context.Context, client *http.Client, buffer []byte) (int64, error) {
+	response, err := l.request(ctx, client)
+	if err != nil {
+		return 0, err
+	}
+	// Hidden behind a plain Writer, the discarding one reads through our buffer.
+	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, response.Body, buffer)
+	if err == nil && response.ContentLength >= 0 && n != response.ContentLength {
+		err = fmt.Errorf("'%s' ends after %d bytes", l.url, n)
+	}
+	return n, errors.Join(err, response.Body.Close())
+}
+
+// hold keeps as many pulls open, at a few kilobytes a second each, until standard input ends.
+func (l *load) hold(ctx context.Context, client *http.Client) error {
+	ctx, stop := context.WithCancel(ctx)
+	group, failing := errgroup.WithContext(ctx)
+	var begun atomic.Int64
+	doors := make(chan struct{}, 16) // so that nobody waits for the processors until it is too late
+	for range l.connections {
+		group.Go(func() error {
+			doors <- struct{}{}
+			response, err := l.request(failing, client)
+			<-doors
+			if err != nil {
+				return err
+			}
+			begun.Add(1)
+			buffer := make([]byte, 8<<10)
+			for failing.Err() == nil {
+				if _, err := io.ReadFull(response.Body, buffer); err != nil {
+					break
+				}
+				select {
+				case <-failing.Done():
+				case <-time.After(500 * time.Millisecond):
+				}
+			}
+			return response.Body.Close()
+		})
+	}
+	for begun.Load() < int64(l.connections) && failing.Err() == nil {
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Println("held")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	stop()
+	return errors.Join(err, group.Wait())
+}

@@ -1,0 +1,273 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	gib = 1 << 30
+	mib = 1 << 20
+)
+
+// proxies starts Berth and its peers; a peer that is not installed is left out, loudly.
+func (s *stage) proxies(ctx context.Context) (map[string]*proxy, error) {
+	ours, err := s.playBerth(ctx, s.registry)
+	if err != nil {
+		return nil, err
+	}
+	bare, err := s.playBare(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]*proxy{"berth": ours, "bare": bare}
+	for name, start := range map[string]func() (*proxy, error){
+		"nginx":   func() (*proxy, error) { return s.playPeer(ctx, "nginx", nginxConf, "-p", s.folder, "-c") },
+		"haproxy": func() (*proxy, error) { return s.playPeer(ctx, "haproxy", haproxyCfg, "-db", "-f") },
+	} {
+		if _, err := find(name); err != nil {
+			fmt.Fprintf(os.Stderr, "SKIPPED: %s is not installed; as root: apt-get install -y --no-install-recommends nginx-light haproxy\n", name)
+			continue
+		}
+		if all[name], err = start(); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
+}
+
+// names of the proxies, in an order that changes from round to round.
+func turn(all map[string]*proxy, round int) []string {
+	var names []string
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if round%2 == 1 {
+		slices.Reverse(names)
+	}
+	return names
+}
+
+// blobs measures pulls of one large layer, one after the other.
+func (s *stage) blobs(ctx context.Context, out *results) error {
+	all, err := s.proxies(ctx)
+	if err != nil {
+		return err
+	}
+	for _, front := range []string{"plain", "tls"} {
+		speeds, cpus := map[string][]float64{}, map[string][]float64{}
+		for round := range s.rounds + 1 {
+			size := int64(2 * gib)
+			if round == 0 {
+				size = 64 * mib // connections and pools warm up
+			}
+			for _, name := range turn(all, round) {
+				speed, cpu, err := s.blob(ctx, all[name], front, size)
+				if err != nil {
+					return err
+				}
+				if round > 0 {
+					speeds[name], cpus[name] = append(speeds[name], speed), append(cpus[name], cpu)
+				}
+			}
+		}
+		tellBlobs(out, front, speeds, cpus)
+	}
+	for _, p := range all {
+		p.process.end()
+	}
+	return nil
+}
+
+// blob returns MiB a second, and seconds of the processors a GiB.
+func (s *stage) blob(ctx context.Context, p *proxy, front string, size int64) (speed, cpu float64, err error) {
+	before, err := p.process.cpu()
+	if err != nil {
+		return 0, 0, err
+	}
+	o, err := s.client(ctx, p.url(front)+blobPath(size), p.user, p.password)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", p.name, err)
+	}
+	after, err := p.process.cpu()
+	return float64(o.Bytes) / mib / o.Seconds, (after - before) / (float64(o.Bytes) / gib), err
+}
+
+func (p *proxy) url(front string) string {
+	if front == "tls" {
+		return p.tls
+	}
+	return p.plain
+}
+
+func tellBlobs(out *results, front string, speeds, cpus map[string][]float64) {
+	for _, peer := range []struct {
+		name     string
+		bar, aim float64
+	}{{"bare", 1, 0}, {"nginx", 1, 0}, {"haproxy", 0.8, 1}} {
+		if len(speeds[peer.name]) == 0 {
+			continue
+		}
+		out.atLeast("blob-"+front+"-to-"+peer.name, ratio(speeds["berth"], speeds[peer.name]), peer.bar, peer.aim)
+		out.detailf("berth %.0f MiB/s, %s %.0f MiB/s", median(speeds["berth"]), peer.name, median(speeds[peer.name]))
+	}
+	out.atMost("blob-"+front+"-cpu-to-bare", ratio(cpus["berth"], cpus["bare"]), 1, 0)
+	out.detailf("berth %.2f s/GiB, bare %.2f s/GiB", median(cpus["berth"]), median(cpus["bare"]))
+	if len(cpus["haproxy"]) > 0 {
+		out.aim("blob-"+front+"-cpu-to-haproxy", ratio(cpus["berth"], cpus["haproxy"]), 1.2)
+		out.detailf("haproxy %.2f s/GiB", median(cpus["haproxy"]))
+	}
+}
+
+// ratio is the median of the rounds' ratios.
+func ratio(ours, theirs []float64) float64 {
+	ratios := make([]float64, len(ours))
+	for i := range ours {
+		ratios[i] = ours[i] / theirs[i]
+	}
+	return median(ratios)
+}
+
+// manifests measures small answers at 16 connections.
+func (s *stage) manifests(ctx context.Context, out *results) error {
+	all, err := s.proxies(ctx)
+	if err != nil {
+		return err
+	}
+	rates := map[string][]float64{}
+	for round := range 3*s.rounds + 1 {
+		for _, name := range turn(all, round) {
+			o, err := s.client(ctx, all[name].plain+repository+"/manifests/v1", all[name].user, all[name].password, "-connections", "16", "-for", "800ms")
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			if round > 0 {
+				rates[name] = append(rates[name], float64(o.Requests)/o.Seconds)
+			}
+		}
+	}
+	out.atLeast("manifest-to-bare", ratio(rates["berth"], rates["bare"]), 0.95, 1.1)
+	out.detailf("berth %.0f req/s, bare %.0f req/s", median(rates["berth"]), median(rates["bare"]))
+	for _, peer := range []string{"nginx", "haproxy"} {
+		if len(rates[peer]) > 0 {
+			out.aim("manifest-to-"+peer, ratio(rates["berth"], rates[peer]), 0.8)
+			out.detailf("%s %.0f req/s", peer, median(rates[peer]))
+		}
+	}
+	for _, p := range all {
+		p.process.end()
+	}
+	return nil
+}
+
+// tokens measures a registry that spends 100 ms on each password, against a client that shows it the password on every request.
+func (s *stage) tokens(ctx context.Context, out *results) error {
+	ours, err := s.playBerth(ctx, s.tokenRegistry)
+	if err != nil {
+		return err
+	}
+	defer ours.process.end()
+	var berth, basic []float64
+	for range s.rounds {
+		for _, side := range []struct {
+			rates               *[]float64
+			url, user, password string
+		}{{&berth, ours.plain, ours.user, ours.password}, {&basic, "https://" + s.tokenRegistry + "/v2/", username, password}} {
+			o, err := s.client(ctx, side.url+repository+"/manifests/v1", side.user, side.password, "-connections", "16", "-for", "1s")
+			if err != nil {
+				return err
+			}
+			*side.rates = append(*side.rates, float64(o.Requests)/o.Seconds)
+		}
+	}
+	out.atLeast("token-to-basic", ratio(berth, basic), 20, 0)
+	out.detailf("berth %.0f req/s, Basic on every request %.0f req/s", median(berth), median(basic))
+	return nil
+}
+
+// memory measures what a pull holds while its client takes its time.
+func (s *stage) memory(ctx context.Context, out *results) error {
+	const pulls, each = 500, 64 << 10
+	ours, err := s.playBerth(ctx, s.registry)
+	if err != nil {
+		return err
+	}
+	defer ours.process.end()
+	for _, front := range []string{"plain", "tls"} {
+		url := ours.url(front) + repository
+		if _, err := s.client(ctx, url+"/manifests/v1", ours.user, ours.password, "-connections", "16", "-requests", "200"); err != nil {
+			return err
+		}
+		idle, routines, err := ours.at(ctx)
+		if err != nil {
+			return err
+		}
+		slow, err := s.hold(ctx, ours.url(front)+blobPath(gib), ours, pulls)
+		if err != nil {
+			return err
+		}
+		time.Sleep(2 * time.Second) // until buffers are full
+		busy, during, err := ours.at(ctx)
+		if err := errors.Join(err, slow.end()); err != nil {
+			return err
+		}
+		out.atMost("memory-"+front+"-to-64KiB-a-pull", float64(busy-idle)/pulls/each, 1, 0)
+		out.detailf("idle %d MiB, with %d pulls %d MiB", idle/mib, pulls, busy/mib)
+		after, err := ours.quiet(ctx, routines)
+		if err != nil {
+			return err
+		}
+		out.atMost("goroutines-"+front+"-after-to-before", float64(after)/float64(routines), 1.1, 0)
+		out.detailf("idle %d, with %d pulls %d, after %d", routines, pulls, during, after)
+	}
+	return nil
+}
+
+// at returns the memory and the goroutines of a proxy now.
+func (p *proxy) at(ctx context.Context) (memory int64, routines int, err error) {
+	if routines, err = p.goroutines(ctx); err != nil {
+		return 0, 0, err
+	}
+	memory, err = p.process.memory()
+	return memory, routines, err
+}
+
+// quiet waits until the goroutines are as few as before, for a while, and returns how many there are.
+func (p *proxy) quiet(ctx context.Context, before int) (now int, err error) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		if now, err = p.goroutines(ctx); err != nil || now <= before {
+			return now, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return now, nil
+}
+
+// goroutines reads how many there are from the metrics.
+func (p *proxy) goroutines(ctx context.Context) (int, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, p.metrics, nil)
+	if err != nil {
+		return 0, err
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewScanner(response.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {
+			return strconv.Atoi(value)
+		}
+	}
+	return 0, errors.New("the metrics tell no goroutines")
+}

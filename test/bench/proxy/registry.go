@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	username, password = "robot", "correct-horse"
+	bearer             = "bench-token"
+	repository         = "bench/app"
+	// hashing is what the token registry spends on each password.
+	hashing = 100 * time.Millisecond
+)
+
+// playRegistry serves a registry from memory over TLS. A blob's digest tells its size. With -tokens it has
+// a token service, and spends time on each password.
+func playRegistry(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
+	address := flags.String("address", "", "")
+	certificate, key := flags.String("certificate", "", ""), flags.String("key", "", "")
+	tokens := flags.Bool("tokens", false, "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	r := &registry{address: *address, tokens: *tokens, chunk: make([]byte, 1<<20), manifest: []byte(strings.Repeat("m", 1500))}
+	server := &http.Server{Addr: *address, Handler: r, ReadHeaderTimeout: time.Minute, TLSNextProto: noHTTP2()}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	return server.ListenAndServeTLS(*certificate, *key)
+}
+
+type registry struct {
+	address         string
+	tokens          bool
+	chunk, manifest []byte
+}
+
+// ServeHTTP implements http.Handler.
+func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !g.authorised(r) {
+		if g.tokens {
+			w.Header().Set("Www-Authenticate", fmt.Sprintf(`Bearer realm="https://%s/token",service="bench",scope="repository:%s:pull"`, g.address, repository))
+		} else {
+			w.Header().Set("Www-Authenticate", `Basic realm="bench"`)
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	if r.URL.Path == "/token" {
+		_ = json.NewEncoder(w).Encode(map[string]any{"token": bearer, "expires_in": 1800, "issued_at": time.Now().UTC().Format(time.RFC3339)})
+		return
+	}
+	if digest, ok := strings.CutPrefix(r.URL.Path, "/v2/"+repository+"/blobs/sha256:"); ok {
+		g.blob(w, digest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+	w.Header().Set("Docker-Content-Digest", fmt.Sprintf("sha256:%064x", 1))
+	w.Header().Set("Content-Length", strconv.Itoa(len(g.manifest)))
+	_, _ = w.Write(g.manifest)
+}
+
+func (g *registry) authorised(r *http.Request) bool {
+	if g.tokens && r.Header.Get("Authorization") == "Bearer "+bearer {
+		return true
+	}
+	user, shown, ok := r.BasicAuth()
+	if ok && g.tokens {
+		hash(hashing)
+	}
+	return ok && user == username && shown == password
+}
+
+// hash keeps a processor busy, as a password hash does.
+func hash(long time.Duration) {
+	sum := sha256.Sum256(nil)
+	for end := time.Now().Add(long); time.Now().Before(end); {
+		for range 1000 {
+			sum = sha256.Sum256(sum[:])
+		}
+	}
+}
+
+func (g *registry) blob(w http.ResponseWriter, digest string) {
+	size, err := strconv.ParseInt(digest, 16, 64)
+	if err != nil {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	for size > 0 {
+		n, err := w.Write(g.chunk[:min(size, int64(len(g.chunk)))])
+		if err != nil {
+			return
+		}
+		size -= int64(n)
+	}
+}
+
+func blobPath(size int64) string { return fmt.Sprintf("%s/blobs/sha256:%064x", repository, size) }
