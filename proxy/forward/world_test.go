@@ -581,11 +581,22 @@ func (n *namespaces) set(name string, to identity.Namespace) {
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	gone bool // nothing is kept
+}
+
+// discard keeps nothing from now on.
+func (l *lines) discard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gone = true
 }
 
 func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.gone {
+		return len(p), nil
+	}
 	return l.text.Write(p)
 }
 
