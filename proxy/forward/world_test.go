@@ -70,6 +70,7 @@ type world struct {
 	proxy      *Proxy
 	front      *httptest.Server
 	bundle     *x509.CertPool
+	pem        []byte // the same
 }
 
 func newWorld(t testing.TB, changes ...func(*Options)) *world {
@@ -87,7 +88,7 @@ func newWorld(t testing.TB, changes ...func(*Options)) *world {
 		t.Fatal(err)
 	}
 	farCA := certs.Authorities{ca}.Bundle()
-	w.bundle.AppendCertsFromPEM(farCA)
+	w.trust(farCA)
 	w.harbor, w.evil = newHarbor(t, ca), newServer(t, ca, nil)
 	w.net = &network{names: map[string][]string{
 		harborHost + ".": {"203.0.115.1"}, evilHost + ".": {"203.0.115.2"}, "plain.example.net.": {"203.0.115.3"},
@@ -182,6 +183,12 @@ func labelled(key, value string) v1alpha1.AccessNamespaces {
 	return v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromSelector, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}}}
 }
 
+// trust is what all clients do from now on.
+func (w *world) trust(bundle []byte) {
+	w.bundle.AppendCertsFromPEM(bundle)
+	w.pem = append(w.pem, bundle...)
+}
+
 // sign gives a Connector its authority, which all clients trust.
 func (w *world) sign(c *access.Connector) {
 	w.t.Helper()
@@ -198,7 +205,7 @@ func (w *world) sign(c *access.Connector) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.bundle.AppendCertsFromPEM(authorities.Bundle())
+	w.trust(authorities.Bundle())
 	w.options.Authorities.Use(c.Connector, c.UID, authorities)
 }
 
