@@ -203,8 +203,7 @@ func annotateOriginals(pod *corev1.Pod, report *Report) {
 	}
 	const key = v1alpha1.AnnotationOriginalImages
 	var originals map[string]string
-	before, have := pod.Annotations[key]
-	if json.Unmarshal([]byte(before), &originals) != nil || originals == nil {
+	if json.Unmarshal([]byte(pod.Annotations[key]), &originals) != nil || originals == nil {
 		originals = map[string]string{} // none yet, or a user's text that is not ours to read, 'null' being one
 	}
 	for _, c := range report.Changes {
@@ -214,16 +213,7 @@ func annotateOriginals(pod *corev1.Pod, report *Report) {
 	if err != nil {
 		return // strings always marshal
 	}
-	size := len(text)
-	for k, v := range pod.Annotations {
-		size += len(k) + len(v)
-	}
-	if have {
-		size -= len(before)
-	} else {
-		size += len(key)
-	}
-	if size > annotationsLimit {
+	if !fits(pod.Annotations, key, string(text)) {
 		report.skip(Skip{Field: "metadata.annotations[" + key + "]", Reason: ReasonAnnotationsFull})
 		return
 	}
@@ -231,4 +221,15 @@ func annotateOriginals(pod *corev1.Pod, report *Report) {
 		pod.Annotations = map[string]string{}
 	}
 	pod.Annotations[key] = string(text)
+}
+
+// fits reports whether annotations have room for a value, in the place of the one that the key has.
+func fits(annotations map[string]string, key, value string) bool {
+	size := len(key) + len(value)
+	for k, v := range annotations {
+		if k != key {
+			size += len(k) + len(v)
+		}
+	}
+	return size <= annotationsLimit
 }

@@ -30,6 +30,7 @@ type recorder struct {
 	control  *http.ResponseController
 	patience time.Duration
 	body     *incoming // nil: there is none, or the server deals with it
+	deadline time.Time
 	status   int
 	bytes    int64
 }
@@ -60,10 +61,19 @@ func (w *recorder) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.patience)) // a writer that knows no deadlines needs none
+	w.extend(time.Now())
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
+}
+
+// extend gives the client its time anew. A deadline costs more than many a write, so one that is still far is left.
+func (w *recorder) extend(now time.Time) {
+	if w.deadline.Sub(now) > w.patience*3/4 {
+		return
+	}
+	w.deadline = now.Add(w.patience)
+	_ = w.control.SetWriteDeadline(w.deadline) // a writer that knows no deadlines needs none
 }
 
 // Unwrap is for http.ResponseController.

@@ -51,8 +51,8 @@ import (
 const (
 	versionHeader = "Docker-Distribution-Api-Version"
 	version       = "registry/2.0"
-	// bufferSize is what a request holds of a layer.
-	bufferSize = 32 << 10
+	// bufferSize is what a request holds of a layer: no TLS record has more.
+	bufferSize = 16 << 10
 	// defaultPatience is how long a client may take no byte of an answer.
 	defaultPatience = 2 * time.Minute
 )

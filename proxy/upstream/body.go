@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -28,30 +29,52 @@ var (
 // errWithdrawn ends a request whose body is to go with another one.
 var errWithdrawn = errors.New("the request is sent again with another credential")
 
-// guarded is a response's body whose reads may not take longer than a limit.
+// guarded is a response's body whose reads may not take longer than a limit. There are
+// thousands of reads a second, so none of them sets a timer: one timer looks, a
+// few times within the limit, whether a read has been going on for too long.
 type guarded struct {
 	io.ReadCloser
 	silence time.Duration
-	timer   *time.Timer
 	cancel  context.CancelCauseFunc
+	begun   time.Time
+	// since is when the read that goes on began, in nanoseconds since begun; 0: there is none.
+	since  atomic.Int64
+	closed atomic.Bool
+	timer  atomic.Pointer[time.Timer]
 }
 
+// looks is how often, within the limit, it is looked whether it has passed.
+const looks = 8
+
 func guard(body io.ReadCloser, silence time.Duration, cancel context.CancelCauseFunc) *guarded {
-	timer := time.AfterFunc(silence, func() { cancel(errSilence) })
-	timer.Stop()
-	return &guarded{ReadCloser: body, silence: silence, timer: timer, cancel: cancel}
+	g := &guarded{ReadCloser: body, silence: silence, cancel: cancel, begun: time.Now()}
+	g.look()
+	return g
+}
+
+// look ends the request where a read takes too long, and else looks again later.
+func (g *guarded) look() {
+	since := g.since.Load()
+	if since != 0 && time.Since(g.begun)-time.Duration(since) > g.silence {
+		g.cancel(errSilence)
+		return
+	}
+	if !g.closed.Load() {
+		g.timer.Store(time.AfterFunc(g.silence/looks, g.look))
+	}
 }
 
 // Read implements io.Reader. The time that the client takes between two reads does not count.
 func (g *guarded) Read(p []byte) (int, error) {
-	g.timer.Reset(g.silence)
-	defer g.timer.Stop()
+	g.since.Store(max(int64(time.Since(g.begun)), 1))
+	defer g.since.Store(0)
 	return g.ReadCloser.Read(p)
 }
 
 // Close implements io.Closer, and ends the request.
 func (g *guarded) Close() error {
-	g.timer.Stop()
+	g.closed.Store(true)
+	g.timer.Load().Stop()
 	defer g.cancel(nil)
 	return g.ReadCloser.Close()
 }

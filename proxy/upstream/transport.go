@@ -22,7 +22,8 @@ const (
 	idleTime        = 90 * time.Second
 	continueTime    = time.Second
 	maxHeaderBytes  = 256 << 10
-	bufferSize      = 32 << 10
+	// bufferSize is for headers: larger reads and writes, which bodies are, pass the buffer by.
+	bufferSize = 4 << 10
 )
 
 // transports holds the connections of each Connector, by its UID: a Connector

@@ -15,7 +15,6 @@ import (
 	nodev1 "k8s.io/api/node/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -47,6 +46,7 @@ func notCalled() []string {
 // in for it.
 func TestStoredAsRewritten(t *testing.T) {
 	st := &stage{world: enter(t)}
+	st.dry, st.set, st.heard = st.listening()
 	st.plain = st.namespace("goldens-plain").Name
 	st.ok(st.client.Create(st.ctx, &nodev1.RuntimeClass{ObjectMeta: metav1.ObjectMeta{Name: "nvidia"}, Handler: "nvidia"}))
 	t.Cleanup(func() {
@@ -78,7 +78,7 @@ func TestStoredAsRewritten(t *testing.T) {
 func (st *stage) play(s *scene, older string) (compared bool) {
 	st.Helper()
 	says, listed := notTaken()[s.name]
-	if err := st.set(s); err != nil {
+	if err := st.prepare(s); err != nil {
 		if !listed || !strings.Contains(err.Error(), says) {
 			st.Fatal(err)
 		}
@@ -129,9 +129,9 @@ type reply struct {
 
 func (st *stage) create(p *corev1.Pod) (reply, error) {
 	st.Helper()
-	c, _, h := st.listening()
-	err := c.Create(st.ctx, p, client.DryRunAll)
-	return reply{p, h.all}, err
+	st.heard.all = nil
+	err := st.dry.Create(st.ctx, p, client.DryRunAll)
+	return reply{p, st.heard.all}, err
 }
 
 // createBefore creates the Pods that scenes update, in the namespace before it
@@ -167,10 +167,9 @@ func (st *stage) updated(s *scene, namespace string) (with, without error) {
 	st.Helper()
 	want, err := s.recorded()
 	st.ok(err)
-	_, set, h := st.listening()
-	plain, without := st.update(set, s, s.in(st.plain, want.pod))
-	h.all = nil
-	got, with := st.update(set, s, s.in(namespace, s.pod))
+	plain, without := st.update(s, s.in(st.plain, want.pod))
+	st.heard.all = nil
+	got, with := st.update(s, s.in(namespace, s.pod))
 	if without != nil {
 		return with, without
 	}
@@ -178,7 +177,7 @@ func (st *stage) updated(s *scene, namespace string) (with, without error) {
 	if debugs(s) {
 		subresource = "ephemeralcontainers"
 	}
-	st.compare(s, reply{got, h.all}, with, want.with(plain), "update", subresource)
+	st.compare(s, reply{got, st.heard.all}, with, want.with(plain), "update", subresource)
 	return with, nil
 }
 
@@ -187,9 +186,9 @@ func debugs(s *scene) bool {
 }
 
 // update writes what may change of a Pod, in the way that the scene asks for.
-func (st *stage) update(set kubernetes.Interface, s *scene, want *corev1.Pod) (*corev1.Pod, error) {
+func (st *stage) update(s *scene, want *corev1.Pod) (*corev1.Pod, error) {
 	st.Helper()
-	pods := set.CoreV1().Pods(want.Namespace)
+	pods := st.set.CoreV1().Pods(want.Namespace)
 	if debugs(s) {
 		return pods.UpdateEphemeralContainers(st.ctx, want.Name, want, metav1.UpdateOptions{})
 	}

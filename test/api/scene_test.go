@@ -18,6 +18,7 @@ import (
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -155,6 +156,11 @@ type stage struct {
 	played        int
 	// plain is a namespace that is not opted in, where a Pod becomes what the API server makes of it by itself.
 	plain string
+
+	// dry and set are clients whose warnings are heard, for Pods that are created and updated.
+	dry   client.Client
+	set   kubernetes.Interface
+	heard *heard
 }
 
 const (
@@ -164,9 +170,9 @@ const (
 	markerRegistry = "marker.test"
 )
 
-// set brings the cluster into the state of a scene, and returns once Berth
+// prepare brings the cluster into the state of a scene, and returns once Berth
 // knows it. The error says that the API server takes no such Connector.
-func (st *stage) set(s *scene) error {
+func (st *stage) prepare(s *scene) error {
 	st.Helper()
 	if st.configuration != s.configuration {
 		st.configuration = s.configuration

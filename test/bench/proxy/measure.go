@@ -196,39 +196,46 @@ func (s *stage) tokens(ctx context.Context, out *results) error {
 
 // memory measures what a pull holds while its client takes its time.
 func (s *stage) memory(ctx context.Context, out *results) error {
+	for _, front := range []string{"plain", "tls"} {
+		if err := s.memoryOf(ctx, out, front); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// memoryOf measures a process that has served nothing else.
+func (s *stage) memoryOf(ctx context.Context, out *results, front string) error {
 	const pulls, each = 500, 64 << 10
 	ours, err := s.playBerth(ctx, s.registry)
 	if err != nil {
 		return err
 	}
 	defer ours.process.end()
-	for _, front := range []string{"plain", "tls"} {
-		url := ours.url(front) + repository
-		if _, err := s.client(ctx, url+"/manifests/v1", ours.user, ours.password, "-connections", "16", "-requests", "200"); err != nil {
-			return err
-		}
-		idle, routines, err := ours.at(ctx)
-		if err != nil {
-			return err
-		}
-		slow, err := s.hold(ctx, ours.url(front)+blobPath(gib), ours, pulls)
-		if err != nil {
-			return err
-		}
-		time.Sleep(2 * time.Second) // until buffers are full
-		busy, during, err := ours.at(ctx)
-		if err := errors.Join(err, slow.end()); err != nil {
-			return err
-		}
-		out.atMost("memory-"+front+"-to-64KiB-a-pull", float64(busy-idle)/pulls/each, 1, 0)
-		out.detailf("idle %d MiB, with %d pulls %d MiB", idle/mib, pulls, busy/mib)
-		after, err := ours.quiet(ctx, routines)
-		if err != nil {
-			return err
-		}
-		out.atMost("goroutines-"+front+"-after-to-before", float64(after)/float64(routines), 1.1, 0)
-		out.detailf("idle %d, with %d pulls %d, after %d", routines, pulls, during, after)
+	if _, err := s.client(ctx, ours.url(front)+repository+"/manifests/v1", ours.user, ours.password, "-connections", "16", "-requests", "200"); err != nil {
+		return err
 	}
+	idle, routines, err := ours.at(ctx)
+	if err != nil {
+		return err
+	}
+	slow, err := s.hold(ctx, ours.url(front)+blobPath(gib), ours, pulls)
+	if err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Second) // until buffers are full
+	busy, during, err := ours.at(ctx)
+	if err := errors.Join(err, slow.end()); err != nil {
+		return err
+	}
+	out.atMost("memory-"+front+"-to-64KiB-a-pull", float64(busy-idle)/pulls/each, 1, 0)
+	out.detailf("idle %d MiB, with %d pulls %d MiB", idle/mib, pulls, busy/mib)
+	after, err := ours.quiet(ctx, routines)
+	if err != nil {
+		return err
+	}
+	out.atMost("goroutines-"+front+"-after-to-before", float64(after)/float64(routines), 1.1, 0)
+	out.detailf("idle %d, with %d pulls %d, after %d", routines, pulls, during, after)
 	return nil
 }
 
