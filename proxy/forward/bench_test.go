@@ -15,7 +15,7 @@ import (
 )
 
 // instant is an Upstream that answers by itself, so that what is measured is the proxy.
-type instant struct{ body []byte }
+type instant struct{}
 
 func (i instant) RoundTrip(*access.Connector, *http.Request, ...bearer.Scope) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody, ContentLength: 0}, nil

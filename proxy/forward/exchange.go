@@ -141,20 +141,14 @@ func (x *exchange) authorise() *refusal {
 		if !ok {
 			continue
 		}
-		if path == "/v2" || path == endpoint.Prefix {
-			return x.ping()
-		}
-		if path == endpoint.CatalogPath && x.request.Method == http.MethodGet {
-			x.connector, x.catalog, x.action = c.Connector, true, v1alpha1.ActionPull
-			return nil // each name is asked about: see redact
+		if no, taken := x.general(c, path); taken {
+			return no
 		}
 		e, err := endpoint.Parse(path)
 		if err != nil {
-			no := x.open(c, path)
-			if no == nil {
+			if refused = x.open(c, path); refused == nil {
 				return nil
 			}
-			refused = no
 			continue
 		}
 		specific, no := x.match(c, e)
@@ -172,6 +166,18 @@ func (x *exchange) authorise() *refusal {
 	x.connector = best.Connector
 	x.action, _ = x.endpoint.Action(x.request.Method)
 	return nil
+}
+
+// general takes a request that is about no repository: for /v2/ itself, or for the list of all.
+func (x *exchange) general(c candidate, path string) (no *refusal, taken bool) {
+	switch {
+	case path == "/v2", path == endpoint.Prefix:
+		return x.ping(), true
+	case path == endpoint.CatalogPath && x.request.Method == http.MethodGet:
+		x.connector, x.catalog, x.action = c.Connector, true, v1alpha1.ActionPull
+		return nil, true // each name is asked about: see redact
+	}
+	return nil, false
 }
 
 // match asks a Connector's rules about an endpoint.

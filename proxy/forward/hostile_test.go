@@ -14,6 +14,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/bearer"
+	"berth.dev/berth/certs"
 	"berth.dev/berth/egress"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/token"
@@ -493,7 +494,11 @@ func TestWithoutAnAuthority(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	c := w.connect("demo", "new", "https://"+evilHost)
-	w.options.Authorities.Use(c.Connector, "a-deleted-namesake", nil)
+	namesake, _, _, err := certs.Authorities{}.Step("namesake", certs.Scope{Domains: []string{evilHost}}, w.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.options.Authorities.Use(c.Connector, "a-deleted-namesake", namesake)
 	if status, _ := w.dial("demo", evilAt); status != http.StatusServiceUnavailable {
 		t.Errorf("of a namesake: %d", status)
 	}
