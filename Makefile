@@ -77,9 +77,21 @@ mutation: ## break the rules of the core one by one, and see that a test fails f
 	go run ./test/mutation
 
 .PHONY: bench
-bench: ## run the benchmarks, and fail where admission misses a bar
+bench: ## run the benchmarks, and fail where a bar is missed
 	go test -run '^$$' -bench . -benchmem $(UNIT)
 	go run ./test/bench
+	$(MAKE) bench-proxy
+
+.PHONY: bench-proxy
+bench-proxy: build peers ## measure the registry proxy beside a bare one, nginx and haproxy, and fail where a bar is missed
+	go build -o $(BIN)/bench-proxy ./test/bench/proxy
+	$(BIN)/bench-proxy -berth $(BIN)/berth
+
+.PHONY: peers
+peers: # nginx and haproxy, to measure beside
+	@PATH=$$PATH:/usr/sbin; if command -v nginx >/dev/null && command -v haproxy >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ]; then apt-get install -y --no-install-recommends nginx-light haproxy; \
+	else echo "SKIPPED: nginx and haproxy are not installed, and that needs root" >&2; fi
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it

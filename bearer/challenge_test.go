@@ -18,7 +18,8 @@ func TestParseChallenge(t *testing.T) {
 	}{
 		"Distribution": {
 			[]string{`Bearer realm="https://auth.example.com/token",service="registry.example.com",scope="repository:a/b:pull,push",error="invalid_token"`},
-			Challenge{Realm: realm, Service: "registry.example.com", Scopes: []Scope{"repository:a/b:pull,push"}, Error: InvalidToken}, true,
+			Challenge{Realm: realm, Service: "registry.example.com", Scopes: []Scope{"repository:a/b:pull,push"}, Error: InvalidToken},
+			true,
 		},
 		"two scopes":            {[]string{`Bearer realm="https://auth.example.com/token",scope="repository:a:pull repository:b:pull"`}, Challenge{Realm: realm, Scopes: []Scope{"repository:a:pull", "repository:b:pull"}}, true},
 		"any case, any space":   {[]string{"bEARER  REALM = \"https://auth.example.com/token\" ,\tService=x"}, Challenge{Realm: realm, Service: "x"}, true},

@@ -76,7 +76,7 @@ func Exchange(ctx context.Context, via http.RoundTripper, r Request) (Token, err
 	if err != nil {
 		return Token{}, e.fail(v1alpha1.ReasonUnreachable, "the registry's token service did not answer", 0, cause(err))
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer+1))
 	if response.StatusCode != http.StatusOK {
 		return Token{}, e.refused(response.StatusCode)

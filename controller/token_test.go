@@ -48,20 +48,20 @@ func TestTokenService(t *testing.T) {
 	wrong := func(s *scene) { s.secrets.held["login"].Data[corev1.BasicAuthPasswordKey] = []byte("wrong") }
 	nothing := func(*scene) {}
 	for name, test := range map[string]struct {
-		service  tokenService
+		service  *tokenService
 		change   func(*scene)
 		want     string
 		attempts int32 // in two looks
 	}{
-		"good":               {tokenService{realm: "https://example.com/token", status: 200, opens: 200}, nothing, "True Accepted", 2},
-		"on another host":    {tokenService{realm: "https://www.example.com/token", status: 200, opens: 200}, nothing, "True Accepted", 2},
-		"wrong password":     {tokenService{realm: "https://example.com/token", status: 200, opens: 200}, wrong, "False CredentialRefused", 1},
-		"grants nothing":     {tokenService{realm: "https://example.com/token", status: 403, opens: 200}, nothing, "False RegistryDenied", 2},
-		"token opens little": {tokenService{realm: "https://example.com/token", status: 200, opens: 401}, nothing, "False RegistryDenied", 2},
-		"broken":             {tokenService{realm: "https://example.com/token", status: 503, opens: 200}, nothing, "False ServerError", 2},
-		"elsewhere":          {tokenService{realm: "https://example.org/token", status: 200, opens: 200}, nothing, "False TokenServiceForbidden", 0},
-		"without TLS":        {tokenService{realm: "http://example.com/token", status: 200, opens: 200}, nothing, "False TokenServiceForbidden", 0},
-		"address forbidden": {tokenService{realm: "https://www.example.com/token", status: 200, opens: 200}, func(s *scene) {
+		"good":               {&tokenService{realm: "https://example.com/token", status: 200, opens: 200}, nothing, "True Accepted", 2},
+		"on another host":    {&tokenService{realm: "https://www.example.com/token", status: 200, opens: 200}, nothing, "True Accepted", 2},
+		"wrong password":     {&tokenService{realm: "https://example.com/token", status: 200, opens: 200}, wrong, "False CredentialRefused", 1},
+		"grants nothing":     {&tokenService{realm: "https://example.com/token", status: 403, opens: 200}, nothing, "False RegistryDenied", 2},
+		"token opens little": {&tokenService{realm: "https://example.com/token", status: 200, opens: 401}, nothing, "False RegistryDenied", 2},
+		"broken":             {&tokenService{realm: "https://example.com/token", status: 503, opens: 200}, nothing, "False ServerError", 2},
+		"elsewhere":          {&tokenService{realm: "https://example.org/token", status: 200, opens: 200}, nothing, "False TokenServiceForbidden", 0},
+		"without TLS":        {&tokenService{realm: "http://example.com/token", status: 200, opens: 200}, nothing, "False TokenServiceForbidden", 0},
+		"address forbidden": {&tokenService{realm: "https://www.example.com/token", status: 200, opens: 200}, func(s *scene) {
 			dial := s.Dial
 			s.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				if address == "www.example.com:443" {
@@ -74,7 +74,7 @@ func TestTokenService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			far := newRegistry(t, nil)
-			far.Config.Handler = &test.service
+			far.Config.Handler = test.service
 			s := newScene(t, far, harbor())
 			test.change(s)
 			for range 2 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -116,11 +115,11 @@ func TestRead(t *testing.T) {
 
 func TestReadRefuses(t *testing.T) {
 	t.Parallel()
-	replaced := func(text, old, new string) string {
+	replaced := func(text, old, with string) string {
 		if !strings.Contains(text, old) {
 			t.Fatalf("%q does not hold %q", text, old)
 		}
-		return strings.Replace(text, old, new, 1)
+		return strings.Replace(text, old, with, 1)
 	}
 	for name, test := range map[string]struct {
 		manifest string
@@ -258,7 +257,7 @@ func TestSameWordsAsTheCRD(t *testing.T) {
 // open opens a directory and follows it until the test ends.
 func open(t *testing.T, path string, gone func(*access.Connector)) *static.Directory {
 	t.Helper()
-	d, err := static.Open(path, static.Reader{}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	d, err := static.Open(path, static.Reader{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

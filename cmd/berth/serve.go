@@ -53,7 +53,8 @@ func (*server) NeedLeaderElection() bool { return false }
 func (s *server) Start(ctx context.Context) error {
 	h := &http.Server{
 		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
-		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12},
+		// HTTP/2 is named here: where a plain front starts first, the server would offer it and not speak it.
+		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
 		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	ended, err := s.listen(ctx, h)

@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,7 +37,7 @@ import (
 const patience = 30 * time.Second
 
 // half of a blob is more than any buffer on its way.
-var half = strings.Repeat("half", 64<<10)
+func half() string { return strings.Repeat("half", 64<<10) }
 
 // behind is the registry behind the proxy: TLS, and a password that may change.
 type behind struct {
@@ -57,15 +59,15 @@ func newBehind(t *testing.T) *behind {
 			return
 		}
 		if strings.HasPrefix(r.URL.Path, "/v2/team/slow/") {
-			w.Header().Set("Content-Length", strconv.Itoa(2*len(half)))
-			_, _ = io.WriteString(w, half)
+			w.Header().Set("Content-Length", strconv.Itoa(2*len(half())))
+			_, _ = io.WriteString(w, half())
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-b.held:
 			case <-r.Context().Done():
 				return
 			}
-			_, _ = io.WriteString(w, half)
+			_, _ = io.WriteString(w, half())
 			return
 		}
 		images.ServeHTTP(w, r)
@@ -331,6 +333,26 @@ func TestStaticProxy(t *testing.T) {
 		}
 	})
 
+	t.Run("HTTP/2 is spoken", func(t *testing.T) {
+		transport, _ := p.client.Transport.(*http.Transport)
+		speaking := transport.Clone()
+		speaking.ForceAttemptHTTP2 = true
+		defer speaking.CloseIdleConnections()
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, p.https+"/v2/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.SetBasicAuth("any", good)
+		response, err := (&http.Client{Transport: speaking}).Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.ProtoMajor != 2 || response.StatusCode != http.StatusOK {
+			t.Errorf("%s by %s", response.Status, response.Proto)
+		}
+	})
+
 	t.Run("others are refused", func(t *testing.T) {
 		for what, test := range map[string]struct {
 			token string
@@ -388,7 +410,7 @@ func TestStaticProxy(t *testing.T) {
 		closed(t, p.https)
 		close(b.held)
 		for front, response := range responses {
-			if body, err := io.ReadAll(response.Body); err != nil || len(body) != 2*len(half) {
+			if body, err := io.ReadAll(response.Body); err != nil || len(body) != 2*len(half()) {
 				t.Errorf("%s: it ends after %d bytes: %v", front, len(body), err)
 			}
 			_ = response.Body.Close()
@@ -424,4 +446,56 @@ func closed(t *testing.T, front string) {
 			t.Fatal("it takes connections after the signal to end")
 		}
 	}
+}
+
+// The example of docs/static.md runs as it is pasted, but for its first block: the registry and the ports are the test's.
+func TestStaticDocument(t *testing.T) {
+	t.Parallel()
+	for _, program := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("SKIPPED: the example needs %s", program)
+		}
+	}
+	document, err := os.ReadFile(filepath.Join("..", "..", "docs", "static.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(document), -1)
+	if len(blocks) < 5 || !strings.HasPrefix(blocks[0][1], "REGISTRY=") {
+		t.Fatalf("the document has %d blocks", len(blocks))
+	}
+	registry := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "robot" || password != "hunter2" || r.URL.Path != "/v2/library/app/manifests/v1" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		_, _ = io.WriteString(w, "the manifest")
+	}))
+	t.Cleanup(registry.Close)
+	proxy, health := freeAddress(t), freeAddress(t)
+	script := fmt.Sprintf("set -e\ntrap 'kill $! 2>/dev/null; wait' EXIT\nREGISTRY=%s REGISTRY_USER=robot REGISTRY_PASSWORD=hunter2 PROXY=%s\n", registry.URL, proxy)
+	for _, block := range blocks[1:] {
+		script += block[1]
+	}
+	script = strings.ReplaceAll(script, "127.0.0.1:8081", health)
+	flags := " --allow-addresses 127.0.0.0/8 --leave 0s --metrics-address 0 --health-address " + health + " &"
+	script = strings.Replace(script, " &\ncurl", flags+"\ncurl", 1)
+	c := exec.CommandContext(t.Context(), "sh", "-c", script)
+	c.Dir = t.TempDir()
+	var said bytes.Buffer
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil || !strings.HasSuffix(string(out), "the manifest") {
+		t.Errorf("%v: %s\n%s", err, out, said.String())
+	}
+}
+
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }

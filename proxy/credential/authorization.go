@@ -125,7 +125,8 @@ func (a Authorization) Drop(header http.Header) {
 
 // drop forgets a refused token, and reports whether another one may do better.
 func (a Authorization) drop(challenge bearer.Challenge) bool {
-	if a.fresh || time.Since(a.held.token.Issued) < settled && challenge.Error != bearer.InvalidToken {
+	young := a.fresh || time.Since(a.held.token.Issued) < settled
+	if young && challenge.Error != bearer.InvalidToken {
 		return false
 	}
 	a.session.drop(a.held)

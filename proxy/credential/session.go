@@ -145,7 +145,7 @@ func (s *session) exchange(ctx context.Context, to target, scopes bearer.Scope) 
 	return s.flights.DoChan("token "+string(scopes), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(alone{ctx}), flightTime)
 		defer cancel()
-		found, err := s.ask(ctx, to, scopes)
+		found, err := s.ask(ctx, to, scopes) //nolint:contextcheck // it is for all who wait
 		if err != nil {
 			s.without(scopes, err)
 			return (*held)(nil), err
@@ -210,7 +210,7 @@ func (s *session) learn(ctx context.Context, to target) (*learnt, error) {
 	asked := s.flights.DoChan("registry", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(alone{ctx}), flightTime)
 		defer cancel()
-		found, err := ping(ctx, to)
+		found, err := ping(ctx, to) //nolint:contextcheck // it is for all who wait
 		if err == nil {
 			s.learnt.Store(found)
 		}

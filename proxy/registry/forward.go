@@ -2,9 +2,10 @@ package registry
 
 import (
 	"errors"
-	"log/slog"
+	"io"
+	"maps"
 	"net/http"
-	"net/http/httputil"
+	"net/url"
 	"strings"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -24,18 +25,17 @@ func (x *exchange) forward() {
 			x.writer.body = x.body
 		}
 	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:        x.rewrite,
-		Transport:      x,
-		ModifyResponse: x.modify,
-		ErrorHandler:   x.fail,
-		BufferPool:     x.buffers,
-		ErrorLog:       slog.NewLogLogger(x.Log.Handler(), slog.LevelWarn),
+	response, err := x.Upstream.RoundTrip(x.connector, x.outgoing(), x.scopes()...)
+	if err == nil {
+		if err = x.modify(response); err != nil {
+			_ = response.Body.Close() // what it was is no matter any more
+		}
 	}
-	proxy.ServeHTTP(x.writer, x.request)
-	if x.reason == ReasonAborted {
-		x.reason = ""
+	if err != nil {
+		x.fail(err)
+		return
 	}
+	x.answer(response)
 }
 
 // hasBody reports whether the request has a body that the API has a use for.
@@ -48,34 +48,65 @@ func hasBody(r *http.Request) bool {
 	}
 }
 
-// rewrite makes the registry's request of the client's: another path, only
-// known parameters, and a body only where the API knows one.
-func (x *exchange) rewrite(r *httputil.ProxyRequest) {
-	out := r.Out
-	out.URL.Path, out.URL.RawPath = x.connector.Address.Path+x.target.UpstreamPath(), ""
-	out.URL.RawQuery = query(x.target, r.In.URL.RawQuery, x.from)
+// outgoing makes the registry's request of the client's: another path, only
+// known parameters, and a body only where the API knows one. What else of the
+// client's header is none of the registry's business, package upstream knows.
+func (x *exchange) outgoing() *http.Request {
+	out := x.request.WithContext(x.request.Context())
+	out.URL = &url.URL{Path: x.connector.Address.Path + x.target.UpstreamPath(), RawQuery: query(x.target, x.request.URL.RawQuery, x.from)}
 	if x.target.Kind == KindAPI {
 		apiURL(out.URL, x.connector, x.target.Reference)
 	}
 	if x.target.Kind == KindCatalog || x.target.Kind == KindAPI && isAccount(x.target.Reference) { // which are read here
-		for _, name := range [...]string{"Accept-Encoding", "Range", "If-None-Match", "If-Modified-Since"} {
-			out.Header.Del(name)
-		}
+		out.Header = without(out.Header, "Accept-Encoding", "Range", "If-None-Match", "If-Modified-Since")
 	}
 	if x.body != nil {
 		out.Body = x.body
-		return
+		return out
 	}
 	out.Body, out.ContentLength = nil, 0
-	out.Header.Del("Expect")
+	out.Header = without(out.Header, "Expect")
 	if out.Method == http.MethodGet || out.Method == http.MethodHead {
-		out.Header.Del("Content-Type")
+		out.Header = without(out.Header, "Content-Type")
 	}
+	return out
 }
 
-// RoundTrip implements http.RoundTripper, for the one request of the exchange.
-func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
-	return x.Upstream.RoundTrip(x.connector, r, x.scopes()...)
+// without returns a header that has none of the names, and leaves the one that is given as it is.
+func without(h http.Header, names ...string) http.Header {
+	copied := false
+	for _, name := range names {
+		if _, ok := h[name]; !ok {
+			continue
+		}
+		if !copied {
+			h, copied = maps.Clone(h), true
+		}
+		delete(h, name)
+	}
+	return h
+}
+
+// answer sends the registry's answer to the client, through one buffer. Where it
+// breaks off, at either end, so does the connection: the client may not take a
+// part for the whole.
+//
+// This is what httputil.ReverseProxy does, less what package upstream has done
+// already and what Berth forwards to nobody: upgrades, trailers, informational
+// responses.
+func (x *exchange) answer(r *http.Response) {
+	defer r.Body.Close()
+	maps.Copy(x.writer.Header(), r.Header)
+	x.writer.WriteHeader(r.StatusCode)
+	if r.ContentLength != 0 {
+		buffer := x.buffers.get()
+		defer x.buffers.put(buffer)
+		if _, err := io.CopyBuffer(x.writer, r.Body, buffer); err != nil {
+			x.cause = err
+			panic(http.ErrAbortHandler)
+		}
+	}
+	x.reason = ""
 }
 
 // scopes are what a token of the registry's must be good for. Registries differ
@@ -100,6 +131,7 @@ func (x *exchange) scopes() []bearer.Scope {
 	}
 }
 
+// modify makes of the registry's answer the client's.
 func (x *exchange) modify(r *http.Response) error {
 	x.upstreamStatus = r.StatusCode
 	if r.StatusCode == http.StatusSwitchingProtocols {
@@ -127,10 +159,11 @@ func (x *exchange) modify(r *http.Response) error {
 	return x.filter(r)
 }
 
-func (x *exchange) fail(_ http.ResponseWriter, r *http.Request, err error) {
+// fail answers where there is no answer of the registry's that the client could have.
+func (x *exchange) fail(err error) {
 	no := failed(err, x.target)
 	x.farFailed = true
-	if r.Context().Err() != nil {
+	if x.request.Context().Err() != nil {
 		no.reason, x.farFailed = ReasonClientGone, false
 	}
 	if x.body != nil {

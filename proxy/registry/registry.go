@@ -359,11 +359,9 @@ type buffers struct {
 	pool sync.Pool
 }
 
-// Get implements httputil.BufferPool.
-func (b *buffers) Get() []byte {
+func (b *buffers) get() []byte {
 	buffer, _ := b.pool.Get().(*[bufferSize]byte)
 	return buffer[:]
 }
 
-// Put implements httputil.BufferPool.
-func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }
+func (b *buffers) put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }

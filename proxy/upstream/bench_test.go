@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ func serveLayer(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
+	w.Header().Set("Content-Length", strconv.Itoa(layer))
 	chunk := make([]byte, 256<<10)
 	for sent := 0; sent < layer; sent += len(chunk) {
 		_, _ = w.Write(chunk)
@@ -70,10 +72,8 @@ func BenchmarkLargeGet(b *testing.B) {
 	}{
 		{"bare", bare, 32 << 10},
 		{"berth", sized(0), 32 << 10},
-		{"berth-read4k", sized(4 << 10), 32 << 10},
-		{"berth-read64k", sized(64 << 10), 32 << 10},
+		{"berth-read32k", sized(32 << 10), 32 << 10},
 		{"berth-copy64k", sized(0), 64 << 10},
-		{"berth-copy16k", sized(4 << 10), 16 << 10},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			front := httptest.NewServer(&httputil.ReverseProxy{

@@ -18,8 +18,14 @@ func outbound(client http.Header) http.Header {
 			out[name] = values
 		}
 	}
+	if _, ok := out["User-Agent"]; !ok {
+		out["User-Agent"] = noUserAgent // else net/http would write one of its own
+	}
 	return out
 }
+
+//nolint:gochecknoglobals // it does not change
+var noUserAgent = []string{""}
 
 // nominated are the headers that the client's Connection header makes hop-by-hop (RFC 9110 §7.6.1).
 func nominated(h http.Header) map[string]bool {

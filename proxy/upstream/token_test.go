@@ -58,12 +58,7 @@ func (f *tokenRegistry) serve(w http.ResponseWriter, r *http.Request) {
 		f.withBody(w, r)
 	}
 	if !f.opens(r) {
-		scope := cmp.Or(f.demand, f.denied, "repository:a:pull")
-		challenge := fmt.Sprintf(`Bearer realm="%s/token",service="far",scope="%s"`, f.server.URL, scope)
-		if f.revoked && r.Header.Get("Authorization") != "" {
-			challenge += `,error="invalid_token"`
-		}
-		w.Header().Set("Www-Authenticate", challenge)
+		w.Header().Set("Www-Authenticate", f.challenge(r))
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, "the registry's own words")
 		return
@@ -71,6 +66,16 @@ func (f *tokenRegistry) serve(w http.ResponseWriter, r *http.Request) {
 	if f.handler != nil {
 		f.handler(w, r)
 	}
+}
+
+func (f *tokenRegistry) challenge(r *http.Request) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	challenge := fmt.Sprintf(`Bearer realm="%s/token",service="far",scope="%s"`, f.server.URL, cmp.Or(f.demand, f.denied, "repository:a:pull"))
+	if f.revoked && r.Header.Get("Authorization") != "" {
+		challenge += `,error="invalid_token"`
+	}
+	return challenge
 }
 
 func (f *tokenRegistry) issue(w http.ResponseWriter, r *http.Request) {

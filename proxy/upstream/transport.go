@@ -22,8 +22,6 @@ const (
 	idleTime        = 90 * time.Second
 	continueTime    = time.Second
 	maxHeaderBytes  = 256 << 10
-	// bufferSize is for headers: larger reads and writes, which bodies are, pass the buffer by.
-	bufferSize = 4 << 10
 )
 
 // transports holds the connections of each Connector, by its UID: a Connector
@@ -86,6 +84,9 @@ func (t retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// make returns a transport with buffers of the default size: bodies go past
+// them, so that larger ones cost memory for each slow reader and bring nothing
+// (BenchmarkLargeGet).
 func (t *transports) make(roots *x509.CertPool) *http.Transport {
 	var only http.Protocols
 	only.SetHTTP1(true)
@@ -98,8 +99,6 @@ func (t *transports) make(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:        idleTime,
 		MaxIdleConnsPerHost:    idlePerRegistry,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		ReadBufferSize:         bufferSize,
-		WriteBufferSize:        bufferSize,
 		DisableCompression:     true, // bytes go through as they are: their digest is known
 		Protocols:              &only,
 	}

@@ -105,7 +105,7 @@ func (u *Registries) RoundTrip(c *access.Connector, r *http.Request, scopes ...b
 	ctx, cancel := context.WithCancelCause(r.Context())
 	x := &exchange{Registries: u, connector: c, scopes: scopes, cancel: cancel}
 	x.request = r.WithContext(ctx)
-	response, err := x.send()
+	response, err := x.send() //nolint:contextcheck // the context is the request's
 	if err != nil {
 		cancel(nil)
 		return nil, err

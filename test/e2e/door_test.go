@@ -82,7 +82,7 @@ func TestTokensAtTheDoor(t *testing.T) {
 		"forged":           {forged, 401, "UNAUTHORIZED"},
 		"bent":             {good[:len(good)-8] + "AAAAAAAA", 401, "UNAUTHORIZED"},
 		"expired":          {sign(func(c *token.Claims) { c.Expires = time.Now().Add(-time.Hour) }), 401, "UNAUTHORIZED"},
-		"other audience":   {sign(func(c *token.Claims) { c.Audience = token.AudienceProxy }), 401, "UNAUTHORIZED"},
+		"other audience":   {sign(func(c *token.Claims) { c.Audience = "else" }), 401, "UNAUTHORIZED"},
 		"deleted namesake": {sign(func(c *token.Claims) { c.NamespaceUID = "0000" }), 401, "UNAUTHORIZED"},
 		"other namespace":  {foreign, 403, "DENIED"},
 	} {

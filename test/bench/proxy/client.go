@@ -30,9 +30,9 @@ type load struct {
 
 // outcome is what a client measured.
 type outcome struct {
-	Seconds  float64
-	Bytes    int64
-	Requests int64
+	Seconds  float64 `json:"seconds"`
+	Bytes    int64   `json:"bytes"`
+	Requests int64   `json:"requests"`
 }
 
 // playClient loads a proxy, and prints the outcome as JSON.

@@ -40,7 +40,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	berth := flag.String("berth", "bin/berth", "the program that is measured")
-	only := flag.String("only", "", "measure only this: blob, manifest, token or memory")
+	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
 	flag.Parse()
 	s, err := newStage(ctx, *berth, *rounds)
@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context, *results) error
-	}{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}} {
+	}{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}, {"http2", s.http2}} {
 		if *only != "" && *only != part.name {
 			continue
 		}

@@ -128,6 +128,27 @@ func tellBlobs(out *results, front string, speeds, cpus map[string][]float64) {
 	}
 }
 
+// http2 measures a client that speaks HTTP/2 to Berth beside one that does not. There is no bar.
+func (s *stage) http2(ctx context.Context, out *results) error {
+	ours, err := s.playBerth(ctx, s.registry)
+	if err != nil {
+		return err
+	}
+	defer ours.process.end()
+	var speeds [2][]float64
+	for range s.rounds {
+		for i, args := range [][]string{{"-http2"}, nil} {
+			o, err := s.client(ctx, ours.tls+blobPath(gib/2), ours.user, ours.password, args...)
+			if err != nil {
+				return err
+			}
+			speeds[i] = append(speeds[i], float64(o.Bytes)/mib/o.Seconds)
+		}
+	}
+	out.detailf("HTTP/2 %.0f MiB/s, HTTP/1.1 %.0f MiB/s: %.2f (no bar)", median(speeds[0]), median(speeds[1]), ratio(speeds[0], speeds[1]))
+	return nil
+}
+
 // ratio is the median of the rounds' ratios.
 func ratio(ours, theirs []float64) float64 {
 	ratios := make([]float64, len(ours))
@@ -204,53 +225,79 @@ func (s *stage) memory(ctx context.Context, out *results) error {
 	return nil
 }
 
-// memoryOf measures a process that has served nothing else.
+// pulls are as many clients as hold a pull open.
+const pulls = 500
+
+// memoryOf measures processes that have served nothing else: ours, and for readers a bare proxy.
 func (s *stage) memoryOf(ctx context.Context, out *results, front string) error {
-	const pulls, each = 500, 64 << 10
+	const bar = 64 << 10
 	ours, err := s.playBerth(ctx, s.registry)
 	if err != nil {
 		return err
 	}
 	defer ours.process.end()
-	if _, err := s.client(ctx, ours.url(front)+repository+"/manifests/v1", ours.user, ours.password, "-connections", "16", "-requests", "200"); err != nil {
-		return err
-	}
-	idle, routines, err := ours.at(ctx)
+	bare, err := s.playBare(ctx)
 	if err != nil {
 		return err
 	}
-	slow, err := s.hold(ctx, ours.url(front)+blobPath(gib), ours, pulls)
+	defer bare.process.end()
+	each, err := s.memoryOfPull(ctx, ours, front)
 	if err != nil {
 		return err
+	}
+	eachBare, err := s.memoryOfPull(ctx, bare, front)
+	if err != nil {
+		return err
+	}
+	out.atMost("memory-"+front+"-to-64KiB-a-pull", each/bar, 1, 0)
+	out.detailf("berth %.0f KiB, bare %.0f KiB, of %d pulls", each/1024, eachBare/1024, pulls)
+	return s.goroutines(ctx, out, ours, front)
+}
+
+// memoryOfPull returns how many bytes one pull holds of the proxy's memory.
+func (s *stage) memoryOfPull(ctx context.Context, p *proxy, front string) (float64, error) {
+	if _, err := s.client(ctx, p.url(front)+repository+"/manifests/v1", p.user, p.password, "-connections", "16", "-requests", "200"); err != nil {
+		return 0, err
+	}
+	idle, err := p.process.memory()
+	if err != nil {
+		return 0, err
+	}
+	slow, err := s.hold(ctx, p.url(front)+blobPath(gib), p, pulls)
+	if err != nil {
+		return 0, err
 	}
 	time.Sleep(2 * time.Second) // until buffers are full
-	busy, during, err := ours.at(ctx)
+	busy, err := p.process.memory()
+	return float64(busy-idle) / pulls, errors.Join(err, slow.end())
+}
+
+// goroutines measures whether pulls that were broken off leave any behind.
+func (s *stage) goroutines(ctx context.Context, out *results, p *proxy, front string) error {
+	before, err := p.quiet(ctx, 0)
+	if err != nil {
+		return err
+	}
+	slow, err := s.hold(ctx, p.url(front)+blobPath(gib), p, pulls)
+	if err != nil {
+		return err
+	}
+	during, err := p.goroutines(ctx)
 	if err := errors.Join(err, slow.end()); err != nil {
 		return err
 	}
-	out.atMost("memory-"+front+"-to-64KiB-a-pull", float64(busy-idle)/pulls/each, 1, 0)
-	out.detailf("idle %d MiB, with %d pulls %d MiB", idle/mib, pulls, busy/mib)
-	after, err := ours.quiet(ctx, routines)
+	after, err := p.quiet(ctx, before)
 	if err != nil {
 		return err
 	}
-	out.atMost("goroutines-"+front+"-after-to-before", float64(after)/float64(routines), 1.1, 0)
-	out.detailf("idle %d, with %d pulls %d, after %d", routines, pulls, during, after)
+	out.atMost("goroutines-"+front+"-after-to-before", float64(after)/float64(before), 1.1, 0)
+	out.detailf("idle %d, with %d pulls %d, after %d", before, pulls, during, after)
 	return nil
 }
 
-// at returns the memory and the goroutines of a proxy now.
-func (p *proxy) at(ctx context.Context) (memory int64, routines int, err error) {
-	if routines, err = p.goroutines(ctx); err != nil {
-		return 0, 0, err
-	}
-	memory, err = p.process.memory()
-	return memory, routines, err
-}
-
-// quiet waits until the goroutines are as few as before, for a while, and returns how many there are.
+// quiet waits until the goroutines are as few as before, for some seconds, and returns how many there are.
 func (p *proxy) quiet(ctx context.Context, before int) (now int, err error) {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 		if now, err = p.goroutines(ctx); err != nil || now <= before {
 			return now, err
 		}
@@ -269,7 +316,7 @@ func (p *proxy) goroutines(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer response.Body.Close()
+	defer func() { _ = response.Body.Close() }() // it was read
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		if value, ok := strings.CutPrefix(lines.Text(), "go_goroutines "); ok {

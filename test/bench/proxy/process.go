@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,12 +22,12 @@ type process struct {
 }
 
 // start starts a program in a process group of its own; what it says goes to a file in the stage's folder.
-func (s *stage) start(name string, args ...string) (*process, error) {
+func (s *stage) start(ctx context.Context, name string, args ...string) (*process, error) {
 	log, err := os.Create(filepath.Join(s.folder, fmt.Sprintf("log-%d-%s", len(s.processes), filepath.Base(name))))
 	if err != nil {
 		return nil, err
 	}
-	c := exec.Command(name, args...)
+	c := exec.CommandContext(context.WithoutCancel(ctx), name, args...) // the stage ends it
 	c.Stdout, c.Stderr = log, log
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	err = c.Start()
@@ -44,7 +45,8 @@ func (s *stage) start(name string, args ...string) (*process, error) {
 func (p *process) end() {
 	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL) // it may have ended
 	select {
-	case <-p.ended:
+	case err := <-p.ended:
+		p.ended <- err
 	case <-time.After(5 * time.Second):
 	}
 }
@@ -99,8 +101,7 @@ func stat(file string) ([]string, bool) {
 	if err != nil {
 		return nil, false // it has ended
 	}
-	at := strings.LastIndexByte(string(content), ')')
-	fields := strings.Fields(string(content[at+1:]))
+	fields := strings.Fields(string(content[bytes.LastIndexByte(content, ')')+1:]))
 	return fields, len(fields) > 13
 }
 

@@ -20,6 +20,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"text/template"
 	"time"
@@ -39,7 +40,6 @@ type stage struct {
 	processes   []*process
 
 	registry, tokenRegistry string // addresses
-	token                   string
 }
 
 // proxy is one of those that are compared.
@@ -82,7 +82,7 @@ func (s *stage) playRegistry(ctx context.Context, args []string) (address string
 	if address, err = free(ctx); err != nil {
 		return "", err
 	}
-	p, err := s.start(s.self, append([]string{"registry", "-address", address, "-certificate", s.file("tls.crt"), "-key", s.file("tls.key")}, args...)...)
+	p, err := s.start(ctx, s.self, append([]string{"registry", "-address", address, "-certificate", s.file("tls.crt"), "-key", s.file("tls.key")}, args...)...)
 	if err != nil {
 		return "", err
 	}
@@ -157,7 +157,7 @@ func (s *stage) play(ctx context.Context, name string, start func(plain, secure 
 
 func (s *stage) playBare(ctx context.Context) (*proxy, error) {
 	return s.play(ctx, "bare", func(plain, secure string) (*process, error) {
-		return s.start(s.self, "bare", "-plain", plain, "-tls", secure, "-upstream", s.registry, "-ca", s.file("tls.crt"),
+		return s.start(ctx, s.self, "bare", "-plain", plain, "-tls", secure, "-upstream", s.registry, "-ca", s.file("tls.crt"),
 			"-certificate", s.file("tls.crt"), "-key", s.file("tls.key"))
 	})
 }
@@ -182,7 +182,7 @@ func (s *stage) playPeer(ctx context.Context, name, configuration string, args .
 		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 			return nil, err
 		}
-		return s.start(program, append(args, file)...)
+		return s.start(ctx, program, append(args, file)...)
 	})
 }
 
@@ -208,7 +208,7 @@ func (s *stage) playBerth(ctx context.Context, registry string) (*proxy, error) 
 		return nil, err
 	}
 	p, err := s.play(ctx, "berth", func(plain, secure string) (*process, error) {
-		return s.start(s.berth, "proxy", "--static", filepath.Join(folder, "manifests"), "--allow-addresses", "127.0.0.0/8",
+		return s.start(ctx, s.berth, "proxy", "--static", filepath.Join(folder, "manifests"), "--allow-addresses", "127.0.0.0/8",
 			"--tls-certificate", s.file("tls.crt"), "--tls-key", s.file("tls.key"), "--registry-address", secure, "--http-address", plain,
 			"--health-address", "127.0.0.1:0", "--metrics-address", metrics)
 	})
@@ -298,7 +298,7 @@ type held struct {
 
 // hold starts a client that holds pulls open, and returns once all of them are.
 func (s *stage) hold(ctx context.Context, url string, p *proxy, count int) (*held, error) {
-	c := exec.CommandContext(ctx, s.self, s.clientArgs(url, p.user, p.password, "-slow", "-connections", fmt.Sprint(count))...)
+	c := exec.CommandContext(ctx, s.self, s.clientArgs(url, p.user, p.password, "-slow", "-connections", strconv.Itoa(count))...)
 	c.Stderr = os.Stderr
 	stdin, err := c.StdinPipe()
 	if err != nil {
