@@ -14,8 +14,29 @@ import (
 type Catalogue struct {
 	mu         sync.RWMutex
 	byName     map[route.Connector]*Connector
-	byRegistry map[string][]*Connector // each sorted by name
+	byRegistry lists
+	byOrigin   lists
 	classes    map[string]*Class
+}
+
+// lists are of Connectors, each sorted by namespace and name. Readers may hold
+// a list, so one that changes is made anew.
+type lists map[string][]*Connector
+
+func (l lists) put(key string, c *Connector) {
+	list := l[key]
+	at, _ := slices.BinarySearchFunc(list, c.Connector, compare)
+	l[key] = slices.Concat(list[:at], []*Connector{c}, list[at:])
+}
+
+// remove takes all of a name off a list: a Connector may have a host twice.
+func (l lists) remove(key string, name route.Connector) {
+	kept := slices.DeleteFunc(slices.Clone(l[key]), func(c *Connector) bool { return c.Connector == name })
+	if len(kept) == 0 {
+		delete(l, key)
+		return
+	}
+	l[key] = kept
 }
 
 // PutClass adds a class, or replaces the one of the same name.
@@ -52,13 +73,14 @@ func (c *Catalogue) Put(connector *Connector) {
 	c.remove(connector.Connector)
 	if c.byName == nil {
 		c.byName = map[route.Connector]*Connector{}
-		c.byRegistry = map[string][]*Connector{}
+		c.byRegistry, c.byOrigin = lists{}, lists{}
 	}
 	c.byName[connector.Connector] = connector
-	list := c.byRegistry[connector.Registry]
-	at, _ := slices.BinarySearchFunc(list, connector.Connector, compare)
-	// A fresh slice: readers may hold the old one.
-	c.byRegistry[connector.Registry] = slices.Concat(list[:at], []*Connector{connector}, list[at:])
+	c.byRegistry.put(connector.Registry, connector)
+	c.byOrigin.put(connector.Origin(), connector)
+	for _, extended := range connector.extensions {
+		c.byOrigin.put(extended.Origin(), extended)
+	}
 }
 
 // Delete removes the Connector of that name, if there is one.
@@ -74,13 +96,11 @@ func (c *Catalogue) remove(name route.Connector) {
 		return
 	}
 	delete(c.byName, name)
-	list := c.byRegistry[old.Registry]
-	if len(list) == 1 {
-		delete(c.byRegistry, old.Registry)
-		return
+	c.byRegistry.remove(old.Registry, name)
+	c.byOrigin.remove(old.Origin(), name)
+	for _, extended := range old.extensions {
+		c.byOrigin.remove(extended.Origin(), name)
 	}
-	at, _ := slices.BinarySearchFunc(list, name, compare)
-	c.byRegistry[old.Registry] = slices.Concat(list[:at], list[at+1:])
 }
 
 // Get returns the Connector of that name.
@@ -98,6 +118,15 @@ func (c *Catalogue) ByRegistry(registry string) []*Connector {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.byRegistry[registry]
+}
+
+// ByOrigin returns the Connectors whose credential is for an origin, spelt as
+// by Origin, sorted by namespace and name: those with that address, and, as
+// Extensions returns them, those with a further host there. The slice may not be changed.
+func (c *Catalogue) ByOrigin(origin string) []*Connector {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byOrigin[origin]
 }
 
 // Visible returns, in no order, the Connectors that grant the caller anything.

@@ -2,6 +2,7 @@ package access
 
 import (
 	"fmt"
+	"net"
 	"net/url"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -21,11 +22,16 @@ type Connector struct {
 	// Address is the registry's, parsed. Its path has no trailing slash. Where
 	// it is one of Docker Hub's, it is the one that serves Docker Hub's images.
 	Address *url.URL
+	// Extension is the name of the `addressExtensions` entry whose value Address is, in a Connector that
+	// Extensions returned, and else empty.
+	Extension string
 	// Registry is the host of Address as image references spell it: with a port
 	// only where it is not the scheme's default.
 	Registry string
 	// Spec is the Connector's; it may not be changed.
 	Spec *v1alpha1.ConnectorSpec
+
+	extensions []*Connector
 }
 
 // New compiles a Connector, or says why the API server would not have admitted it. It keeps a reference to its spec.
@@ -46,10 +52,48 @@ func New(c *v1alpha1.Connector) (*Connector, error) {
 	if registry == dockerHub && address.Scheme == "https" {
 		address.Host = dockerHubServer
 	}
-	return &Connector{
+	compiled := &Connector{
 		Connector: name, Rules: rules, UID: c.UID,
 		Address: address, Registry: registry, Spec: &c.Spec,
-	}, nil
+	}
+	compiled.extensions, err = extend(compiled)
+	if err != nil {
+		return nil, fmt.Errorf("Connector '%s': %w", name, err)
+	}
+	return compiled, nil
+}
+
+// extend returns the Connector once for each of its further hosts.
+func extend(c *Connector) ([]*Connector, error) {
+	var extended []*Connector
+	for i, extension := range c.Spec.AddressExtensions {
+		address, err := url.Parse(extension.Value)
+		if err != nil || address.Hostname() == "" {
+			return nil, fmt.Errorf("`spec.addressExtensions[%d].value` '%s' is not a URL", i, extension.Value)
+		}
+		there := *c
+		there.Address, there.Registry, there.Extension = address, registry(address), extension.Name
+		extended = append(extended, &there)
+	}
+	return extended, nil
+}
+
+// Extensions returns the Connector as it is on each of its further hosts: the
+// same name, rules and credential, at another Address. The slice may not be changed.
+func (c *Connector) Extensions() []*Connector { return c.extensions }
+
+// Origin is where the Connector's requests go, with the port always: 'https://harbor.example.com:443'.
+func (c *Connector) Origin() string {
+	port := c.Address.Port()
+	if port == "" {
+		port = defaultPort(c.Address.Scheme)
+	}
+	return Origin(c.Address.Scheme, c.Address.Hostname(), port)
+}
+
+// Origin spells a scheme, a host in lower case and without brackets, and a port as Connector.Origin does.
+func Origin(scheme, host, port string) string {
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // Docker Hub's registry has one name in images and another on the network.

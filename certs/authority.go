@@ -28,6 +28,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -171,4 +172,12 @@ func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypt
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// Covers reports whether a host, a name in lower case or an address, is within the scope.
+func (s Scope) Covers(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return slices.ContainsFunc(s.Addresses, func(a netip.Addr) bool { return a.Unmap() == ip.Unmap() })
+	}
+	return slices.ContainsFunc(s.Domains, func(domain string) bool { return host == domain || strings.HasSuffix(host, "."+domain) })
 }

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/egress"
 )
 
 // MaxSize is the most bytes that a configuration file has.
@@ -34,7 +35,10 @@ func Default() v1alpha1.Configuration {
 			{Name: "virtual-kubelet", NodeSelector: map[string]string{"type": "virtual-kubelet"}},
 			{Name: "fargate", Labels: map[string]string{"eks.amazonaws.com/fargate-profile": ""}},
 		},
-		Proxy: v1alpha1.ProxyConfiguration{NoProxy: []string{}},
+		Proxy: v1alpha1.ProxyConfiguration{NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
+			EgressPolicy: v1alpha1.EgressPolicy{Policy: string(egress.Open), Allow: []string{}, Deny: []string{}},
+			Namespaces:   []v1alpha1.NamespaceEgress{},
+		}},
 		Files: v1alpha1.FilesConfiguration{
 			MountPath: "/run/connectors.berth.dev",
 			CAVariables: []string{
@@ -150,6 +154,7 @@ func validate(c *v1alpha1.Configuration) error {
 	wrong.names(c)
 	wrong.tables(c)
 	wrong.proxy(&c.Proxy)
+	wrong.egress(&c.Proxy.Egress)
 	if m := c.Files.MountPath; !path.IsAbs(m) || path.Clean(m) != m || strings.Contains(m, ":") {
 		wrong.addf("files.mountPath", "'%s' must be an absolute path without '..', ':' or a trailing slash", m)
 	}

@@ -2,9 +2,10 @@
 // Berth rely on:
 //
 //   - Connectors: finds out whether each can be used and says so in its
-//     conditions; keeps the Service 'c-NAME' that leads to the proxy.
-//   - PullSecrets: keeps the Secret 'berth-pull', with a fresh berth token, in
-//     every opted-in namespace, before the first Pod there needs it.
+//     conditions; keeps the Service 'c-NAME' that leads to the proxy, and the
+//     certificate authority that the forward proxy signs with for its hosts.
+//   - TokenSecrets: keeps the Secrets 'berth-pull' and 'berth-proxy', with fresh
+//     berth tokens, in every opted-in namespace, before the first Pod there needs them.
 //   - TokenKeys: makes and rotates the keys that sign berth tokens, and
 //     publishes their public halves for the proxies.
 //   - Authority: makes and rotates a certificate authority, and publishes what
@@ -86,6 +87,7 @@ func (r *Connectors) Setup(mgr ctrl.Manager) error {
 		Owns(&corev1.Service{}).
 		Watches(&v1alpha1.ConnectorClass{}, handler.EnqueueRequestsFromMapFunc(r.ofClass)).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(r.all)).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(ofInterception)).
 		WatchesRawSource(source.TypedChannel(r.Changed, handler.TypedEnqueueRequestsFromMapFunc(r.ofSecret))).
 		WithOptions(ctrlopts.Options{MaxConcurrentReconciles: connectorWorkers}).
 		Complete(r)
@@ -131,7 +133,7 @@ func (r *Connectors) Reconcile(ctx context.Context, request reconcile.Request) (
 	if apierrors.IsNotFound(err) || connector.DeletionTimestamp != nil { // made anew, its Service would hold up a deletion in the foreground for ever
 		r.Secrets.Follow(name)
 		r.refusals.forget(request.NamespacedName)
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, r.dropInterception(ctx, name)
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("read Connector '%s': %w", name, err)
@@ -141,10 +143,17 @@ func (r *Connectors) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := r.examine(ctx, &connector); err != nil {
 		return reconcile.Result{}, err
 	}
+	store, err := r.examineInterception(ctx, &connector)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
 	if err := r.writeStatus(ctx, &connector, before); err != nil {
 		if apierrors.IsConflict(err) { // the cache was behind
 			return reconcile.Result{RequeueAfter: conflictWait}, nil
 		}
+		return reconcile.Result{}, err
+	}
+	if err := store(ctx); err != nil {
 		return reconcile.Result{}, err
 	}
 	if meta.IsStatusConditionTrue(connector.Status.Conditions, v1alpha1.ConditionReady) {
@@ -293,6 +302,9 @@ func statusEqual(a, b *v1alpha1.ConnectorStatus) bool {
 		if y == nil || *y != x {
 			return false
 		}
+	}
+	if a.Proxy.InterceptionCABundle != b.Proxy.InterceptionCABundle {
+		return false
 	}
 	if (a.Proxy.HTTPAddress == nil) != (b.Proxy.HTTPAddress == nil) {
 		return false

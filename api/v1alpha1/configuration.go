@@ -70,6 +70,36 @@ type ProxyConfiguration struct {
 	// noProxy lists what is reached without the proxy, beside localhost, the cluster's Services and the API
 	// server: the service and Pod CIDRs, for clients that understand them, and names.
 	NoProxy []string `json:"noProxy"`
+	// egress says where Pods may go through the proxy.
+	Egress EgressConfiguration `json:"egress"`
+}
+
+// EgressConfiguration says where Pods may go through the forward proxy, beside
+// the hosts of the Connectors that they may use. The CIDRs of `noProxy` are
+// never reached through it, nor are loopback, link-local and metadata addresses.
+type EgressConfiguration struct {
+	EgressPolicy `json:",inline"`
+
+	// namespaces are those with another policy; the first entry that names one counts.
+	Namespaces []NamespaceEgress `json:"namespaces"`
+}
+
+// EgressPolicy says where Pods may go.
+type EgressPolicy struct {
+	// policy is 'open' (public and private addresses), 'public' (public ones alone) or 'connectors' (nowhere else).
+	Policy string `json:"policy"`
+	// allow lists names, '*.DOMAIN', addresses and CIDRs that are allowed under every policy.
+	Allow []string `json:"allow"`
+	// deny lists those that are refused, also where `allow` lists them.
+	Deny []string `json:"deny"`
+}
+
+// NamespaceEgress is the policy of some namespaces.
+type NamespaceEgress struct {
+	// names of the namespaces.
+	Names []string `json:"names"`
+
+	EgressPolicy `json:",inline"`
 }
 
 // FilesConfiguration is what Pods are told of the files that the CSI driver mounts.

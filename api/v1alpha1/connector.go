@@ -232,6 +232,12 @@ type ProxyStatus struct {
 	//
 	// +optional
 	HTTPAddress *ProxyAddress `json:"httpAddress,omitempty"`
+
+	// interceptionCABundle holds the PEM certificates by which clients of the forward proxy verify the connector's
+	// hosts. Their authority may sign for these hosts and the names below them, and for nothing else.
+	//
+	// +optional
+	InterceptionCABundle string `json:"interceptionCABundle,omitempty"`
 }
 
 // ProxyAddress is an address and what verifies its certificate.

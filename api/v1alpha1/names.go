@@ -11,6 +11,9 @@ const (
 	SystemNamespace = "berth-system"
 	// ClusterDomain is the DNS suffix of cluster Services where nothing else is configured.
 	ClusterDomain = "cluster.local"
+	// InterceptionNamespace holds the certificate authorities of Connectors, a Secret for each. They have a namespace
+	// of their own so that the proxies may read all of these, and nothing else of Berth's.
+	InterceptionNamespace = "berth-interception"
 	// CSIDriver is the name of the CSI driver.
 	CSIDriver = "csi." + Group
 	// FieldManager owns the fields that Berth writes, so that drift can be told from a user's edit.
@@ -97,6 +100,8 @@ const (
 	AnnotationExpires = Group + "/expires"
 	// AnnotationRenew is written beside it: when Berth renews the token, RFC 3339.
 	AnnotationRenew = Group + "/renew"
+	// LabelConnectorUID is written on the Secret of a Connector's certificate authority: a deleted namesake's is not used.
+	LabelConnectorUID = Group + "/connector-uid"
 	// LabelManagedBy is the Kubernetes recommended label; Berth sets it to FieldManager on what it makes.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
 )

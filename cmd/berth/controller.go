@@ -121,8 +121,9 @@ func controllerCaches() map[client.Object]cache.ByObject {
 		&corev1.ConfigMap{}:   system(v1alpha1.ProxyCA),
 		&v1alpha1.Connector{}: {Transform: controller.LeanConnectors()},
 		&corev1.Secret{}: {Namespaces: map[string]cache.Config{
-			v1alpha1.SystemNamespace: named(v1alpha1.WebhookServing),
-			cache.AllNamespaces:      named(v1alpha1.PullSecret),
+			v1alpha1.SystemNamespace:       named(v1alpha1.WebhookServing),
+			v1alpha1.InterceptionNamespace: {},
+			cache.AllNamespaces:            named(v1alpha1.PullSecret),
 		}},
 		&corev1.Service{}: {
 			Label:     labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.FieldManager}),
@@ -141,22 +142,34 @@ func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalo
 	follower := secret.NewFollower(ctx, clients, func(name types.NamespacedName) {
 		secretsChanged <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
 	})
+	// A cache of its own: one cannot hold the Secrets of two names in all namespaces, and Berth may list no others.
+	proxySecrets, err := cache.New(mgr.GetConfig(), cache.Options{
+		Scheme: mgr.GetScheme(), DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{&corev1.Secret{}: {Field: fields.OneTermEqualSelector("metadata.name", v1alpha1.ProxySecret)}},
+	})
+	if err != nil {
+		return err
+	}
 	writer, reader := mgr.GetClient(), mgr.GetAPIReader()
 	keys := &controller.TokenKeys{Client: writer, Reader: reader, Rotation: token.Rotation{
-		Every: tokenKeyLife, Keep: controller.PullTokenLife + token.PublishTime,
+		Every: tokenKeyLife, Keep: controller.ProxyTokenLife + token.PublishTime,
 	}, Now: time.Now}
 	for _, r := range []interface{ Setup(ctrl.Manager) error }{
 		&controller.Connectors{
 			Client: writer, Reader: reader, Secrets: follower, Changed: secretsChanged,
 			Dial: dialer().DialContext, ClusterDomain: clusterDomain, Now: time.Now,
 		},
-		&controller.PullSecrets{Client: writer, Connectors: catalogue, Changed: changed, Keys: keys.Keys, ClusterDomain: clusterDomain, Now: time.Now},
+		&controller.TokenSecrets{
+			Kind: controller.PullSecret(catalogue, clusterDomain), Client: writer, Secrets: mgr.GetCache(),
+			Changed: changed, Keys: keys.Keys, Now: time.Now,
+		},
+		&controller.TokenSecrets{Kind: controller.ProxySecret(), Client: writer, Secrets: proxySecrets, Keys: keys.Keys, Now: time.Now},
 	} {
 		if err := r.Setup(mgr); err != nil {
 			return err
 		}
 	}
-	if err := mgr.Add(keys); err != nil {
+	if err := errors.Join(mgr.Add(keys), mgr.Add(proxySecrets)); err != nil {
 		return err
 	}
 	return addAuthorities(mgr, clusterDomain)

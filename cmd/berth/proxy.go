@@ -24,6 +24,7 @@ import (
 	"berth.dev/berth/controller"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/event"
+	"berth.dev/berth/proxy/forward"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/registry"
 	"berth.dev/berth/proxy/upstream"
@@ -38,6 +39,7 @@ type proxyOptions struct {
 
 	clusterDomain string
 	serve         serveOptions
+	forward       forwardOptions
 	static        staticOptions
 	files         filesOptions
 }
@@ -46,10 +48,11 @@ func proxyCommand() *cobra.Command {
 	var o proxyOptions
 	c := &cobra.Command{
 		Use:   "proxy",
-		Short: "Run the registry reverse proxy",
+		Short: "Run the registry reverse proxy and the forward proxy",
 		Long: "Run the reverse proxy that adds the credential toward registries. It serves\n" +
 			"/v2/namespaces/NAMESPACE/connectors/NAME/REPOSITORY/… over TLS to whoever shows a berth token, and what\n" +
 			"a Connector's class opens of the server's own API at /namespaces/NAMESPACE/connectors/NAME/PATH.\n" +
+			"Beside it runs the forward proxy, which HTTP_PROXY names in containers.\n" +
 			"It needs the rights that the manifests give to the ServiceAccount 'berth-proxy'.\n\n" +
 			"With --static it needs no Kubernetes: Connectors and all that belongs to them come from a directory\n" +
 			"of manifests, and 'berth token' makes the tokens.",
@@ -59,6 +62,7 @@ func proxyCommand() *cobra.Command {
 	}
 	o.add(c.Flags())
 	o.serve.add(c.Flags())
+	o.forward.add(c.Flags())
 	o.static.add(c.Flags())
 	o.files.add(c.Flags())
 	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
@@ -71,6 +75,11 @@ type knowledge struct {
 	keys      atomic.Pointer[token.PublicKeys]
 	addresses atomic.Pointer[[]netip.Addr]
 	minter    *certs.Minter
+	// authorities sign for the hosts of Connectors.
+	authorities *forward.Authorities
+	// registries and namespaces are there once handler was called.
+	registries *upstream.Registries
+	namespaces namespaceStore
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
@@ -83,11 +92,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.static.refuse(); err != nil {
 		return badInput(err)
 	}
-	k := &knowledge{domain: o.clusterDomain, files: files{filesOptions: o.files}}
+	k := &knowledge{domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now), files: files{filesOptions: o.files}}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
-		&corev1.Secret{}:    system(v1alpha1.ProxyServing),
+		&corev1.Secret{}:    o.forward.secrets(),
 	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
@@ -101,6 +110,9 @@ func (o *proxyOptions) run(ctx context.Context) error {
 		return err
 	}
 	if err := mgr.Add(&server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}); err != nil {
+		return err
+	}
+	if err := o.addForward(mgr, k); err != nil {
 		return err
 	}
 	if err := ready(mgr, synced); err != nil {
@@ -117,7 +129,8 @@ func (k *knowledge) learn(ctx context.Context, mgr ctrl.Manager) (map[string]fun
 			k.addresses.Store(new(authorities[len(authorities)-1].Scope().Addresses))
 			k.files.authority.Store(new(authorities.Bundle()))
 		}
-	}, nil)
+		k.useInterception(s)
+	}, k.forgetInterception)
 	if err != nil {
 		return nil, err
 	}
@@ -170,14 +183,14 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		return nil, err
 	}
 	follower := secret.NewFollower(ctx, clients, nil)
-	registries := upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
+	k.registries = upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)
 		} else {
 			follower.Follow(name)
-			registries.Forget(c.UID)
+			k.registries.Forget(c.UID)
 		}
 	})
 	if err != nil {
@@ -200,18 +213,18 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if !ok {
 		return nil, fmt.Errorf("the cache has no store of its own: %T", namespaces)
 	}
-	store := namespaceStore{shared.GetStore()}
-	accounts, err := serviceAccounts(mgr.GetConfig(), store)
+	k.namespaces = namespaceStore{shared.GetStore()}
+	accounts, err := serviceAccounts(mgr.GetConfig(), k.namespaces)
 	if err != nil {
 		return nil, err
 	}
 	return k.files.handler(k, accounts, registry.New(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity: identity.Either{
-			Berth:           identity.New(k.keys.Load, store, time.Now, token.AudiencePull, token.AudienceProxy),
+			Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
 			ServiceAccounts: accounts,
 		},
-		Upstream: registries,
+		Upstream: k.registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
 		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),

@@ -39,6 +39,9 @@ func TestFence(t *testing.T) {
 		says string
 	}{
 		"another name":                    {c.Create(w.ctx, secret(opted.Name, "mine", corev1.SecretTypeDockerConfigJson)), fence},
+		"another type of berth-proxy":     {c.Create(w.ctx, secret(opted.Name, v1alpha1.ProxySecret, corev1.SecretTypeDockerConfigJson)), fence},
+		"berth-proxy, not opted in":       {c.Create(w.ctx, secret(w.namespace("fence").Name, v1alpha1.ProxySecret, corev1.SecretTypeOpaque)), fence},
+		"no authority, among those":       {c.Create(w.ctx, secret(v1alpha1.InterceptionNamespace, "mine", corev1.SecretTypeOpaque)), fence},
 		"another type":                    {c.Create(w.ctx, secret(opted.Name, v1alpha1.PullSecret, corev1.SecretTypeOpaque)), fence},
 		"a token of a ServiceAccount":     {c.Create(w.ctx, tokenOf(v1alpha1.TokenKeys, "berth-proxy")), fence},
 		"a namespace that did not opt in": {c.Create(w.ctx, secret(w.namespace("fence").Name, v1alpha1.PullSecret, corev1.SecretTypeDockerConfigJson)), fence},

@@ -143,6 +143,7 @@ func (p *plane) install(ctx context.Context) error {
 	for _, args := range [][]string{
 		{"apply", "--server-side", "-k", "../../manifests/crds"},
 		{"wait", "--for=condition=Established", "crd", "-l", "app.kubernetes.io/part-of=berth", "--timeout=30s"},
+		{"apply", "--server-side", "-k", "../../manifests/interception"},
 		{"apply", "--server-side", "-k", "../../manifests/base"},
 	} {
 		if out := p.kubectl(ctx, "", args...); out.status != 0 {

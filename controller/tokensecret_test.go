@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -22,7 +24,9 @@ import (
 
 // shop is a world with the Namespace 'shop'.
 type shop struct {
-	*PullSecrets
+	*TokenSecrets
+
+	connectors *access.Catalogue
 
 	clock  *clock
 	writes *writes
@@ -37,13 +41,23 @@ func namespace(optedIn bool) *corev1.Namespace {
 	return n
 }
 
+// held is a cache that reads from a cluster.
+type held struct {
+	cache.Cache
+	reader client.Reader
+}
+
+func (h held) Get(ctx context.Context, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+	return h.reader.Get(ctx, key, o, options...)
+}
+
 func newShop(t *testing.T, objects ...client.Object) *shop {
 	t.Helper()
 	c, w := newCluster(t, objects...)
-	s := &shop{clock: newClock(), writes: w}
+	s := &shop{clock: newClock(), writes: w, connectors: &access.Catalogue{}}
 	s.turn(t)
-	s.PullSecrets = &PullSecrets{
-		Client: c, Connectors: &access.Catalogue{}, ClusterDomain: "cluster.local", Now: s.clock.Now,
+	s.TokenSecrets = &TokenSecrets{
+		Kind: PullSecret(s.connectors, "cluster.local"), Client: c, Secrets: held{reader: c}, Now: s.clock.Now,
 		Keys: func() (token.Keys, bool) { return s.keys, true },
 	}
 	return s
@@ -68,7 +82,7 @@ func (s *shop) connect(t *testing.T, namespace string, rules ...v1alpha1.AccessR
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Connectors.Put(c)
+	s.connectors.Put(c)
 }
 
 // look reconciles the Namespace, and fails the test unless it is to be looked at again after so long, and just that was written.
@@ -229,4 +243,34 @@ func TestPullSecretConflict(t *testing.T) {
 			s.look(t, conflictWait)
 		})
 	}
+}
+
+func TestProxySecret(t *testing.T) {
+	t.Parallel()
+	s := newShop(t, namespace(true))
+	s.Kind = ProxySecret()
+	s.look(t, proxyTokenRenew, "create Secret berth-proxy")
+	verify := func(want time.Time) {
+		t.Helper()
+		have := read(t, s.Client, "shop", v1alpha1.ProxySecret, &corev1.Secret{})
+		claims, err := s.keys.Public().Verify(string(have.Data[v1alpha1.ProxySecretToken]), s.clock.Now(), token.AudienceProxy)
+		if err != nil || claims.Namespace != "shop" || !claims.Expires.Equal(want) || len(have.Data) != 1 || have.Type != corev1.SecretTypeOpaque {
+			t.Errorf("%+v, %v, type '%s'", claims, err, have.Type)
+		}
+		if _, err := s.keys.Public().Verify(string(have.Data[v1alpha1.ProxySecretToken]), s.clock.Now(), token.AudiencePull); err == nil {
+			t.Error("the token is good for kubelet's pulls")
+		}
+	}
+	verify(start().Add(ProxyTokenLife))
+	s.connect(t, "central", v1alpha1.AccessRule{Namespaces: v1alpha1.AccessNamespaces{From: v1alpha1.NamespacesFromAll}})
+	s.look(t, proxyTokenRenew) // it does not depend on Connectors
+	s.clock.pass(proxyTokenRenew)
+	s.look(t, proxyTokenRenew, "update Secret berth-proxy")
+	verify(start().Add(proxyTokenRenew + ProxyTokenLife))
+
+	have := read(t, s.Client, "shop", v1alpha1.ProxySecret, &corev1.Secret{})
+	have.Data["more"] = []byte("x")
+	edit(t, s.Client, have)
+	s.writes.since()
+	s.look(t, proxyTokenRenew, "update Secret berth-proxy")
 }

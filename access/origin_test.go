@@ -1,0 +1,85 @@
+package access_test
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/route"
+)
+
+func extended(namespace, name, address string, values ...string) *v1alpha1.Connector {
+	c := connector(namespace, name, address)
+	for i, value := range values {
+		c.Spec.AddressExtensions = append(c.Spec.AddressExtensions, v1alpha1.AddressExtension{Name: "e" + string(rune('0'+i)), Value: value})
+	}
+	return c
+}
+
+func TestOriginAlwaysHasThePort(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"https://harbor.example.com":      "https://harbor.example.com:443",
+		"https://harbor.example.com:443":  "https://harbor.example.com:443",
+		"http://harbor.example.com":       "http://harbor.example.com:80",
+		"http://harbor.example.com:443":   "http://harbor.example.com:443",
+		"https://h.example.com/a/b":       "https://h.example.com:443",
+		"https://[2001:db8::1]:5000/path": "https://[2001:db8::1]:5000",
+		"https://10.0.0.1":                "https://10.0.0.1:443",
+	} {
+		if got := mustNew(t, connector("a", "a", address)).Origin(); got != want {
+			t.Errorf("Origin of '%s' = '%s', want '%s'", address, got, want)
+		}
+	}
+}
+
+// Who asks by origin finds each Connector at the address that the origin is, and never with another scheme or port.
+func TestCatalogueByOrigin(t *testing.T) {
+	t.Parallel()
+	var c access.Catalogue
+	put := func(spec *v1alpha1.Connector) { c.Put(mustNew(t, spec)) }
+	put(extended("b", "plain", "http://one.example.com"))
+	put(extended("b", "two", "https://two.example.com", "https://one.example.com", "https://one.example.com:443", "https://three.example.com:8443"))
+	put(extended("a", "one", "https://one.example.com/path", "https://gone.example.com"))
+	put(extended("a", "one", "https://one.example.com/path"))
+	put(extended("c", "one", "https://one.example.com"))
+	c.Delete(route.Connector{Namespace: "c", Name: "one"})
+
+	got := map[string][]string{}
+	for _, origin := range []string{
+		"https://one.example.com:443", "http://one.example.com:80", "https://one.example.com:80", "https://two.example.com:443",
+		"https://three.example.com:8443", "https://three.example.com:443", "https://gone.example.com:443",
+	} {
+		for _, found := range c.ByOrigin(origin) {
+			got[origin] = append(got[origin], found.String()+" "+found.Extension)
+			if found.Origin() != origin {
+				t.Errorf("by '%s' came the address '%s'", origin, found.Address)
+			}
+		}
+	}
+	want := map[string][]string{
+		"https://one.example.com:443":    {"a/one ", "b/two e1", "b/two e0"},
+		"http://one.example.com:80":      {"b/plain "},
+		"https://two.example.com:443":    {"b/two "},
+		"https://three.example.com:8443": {"b/two e2"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("ByOrigin (-want +got):\n%s", diff)
+	}
+	c.Delete(route.Connector{Namespace: "b", Name: "two"})
+	if left := names(c.ByOrigin("https://one.example.com:443")); !slices.Equal(left, []string{"a/one"}) {
+		t.Errorf("after the deletion: %v", left)
+	}
+}
+
+func TestNewRefusesAnExtensionThatIsNoAddress(t *testing.T) {
+	t.Parallel()
+	for _, value := range []string{"https://", "notary", "https://a b"} {
+		if _, err := access.New(extended("a", "a", "https://one.example.com", value)); err == nil {
+			t.Errorf("New takes the extension '%s'", value)
+		}
+	}
+}

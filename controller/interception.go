@@ -1,0 +1,138 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/certs"
+	"berth.dev/berth/route"
+)
+
+// longestCommonName is what X.509 lets a name have (RFC 5280, ub-common-name), less the word that tells a root.
+const longestCommonName = 64 - len(" root")
+
+// InterceptionSecret names the Secret, in v1alpha1.InterceptionNamespace, with
+// the authority of a Connector. A Secret for each: of 10,000 Connectors one
+// would not hold all, and one that changes wakes nobody else.
+func InterceptionSecret(c route.Connector) string { return c.Namespace + "." + c.Name }
+
+// InterceptedConnector returns the Connector that a Secret is of, and its UID.
+func InterceptedConnector(s *corev1.Secret) (route.Connector, types.UID, bool) {
+	namespace, name, ok := strings.Cut(s.Name, ".") // a namespace has no dot
+	if !ok || s.Namespace != v1alpha1.InterceptionNamespace {
+		return route.Connector{}, "", false
+	}
+	return route.Connector{Namespace: namespace, Name: name}, types.UID(s.Labels[v1alpha1.LabelConnectorUID]), true
+}
+
+func ofInterception(_ context.Context, o client.Object) []reconcile.Request {
+	s, ok := o.(*corev1.Secret)
+	if !ok {
+		return nil
+	}
+	c, _, ok := InterceptedConnector(s)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: c.Namespace, Name: c.Name}}}
+}
+
+// interceptionScope is what a Connector's authority may speak for: the hosts at
+// which TLS is to be ended, and nothing else.
+func interceptionScope(c *access.Connector) certs.Scope {
+	var scope certs.Scope
+	for _, one := range append([]*access.Connector{c}, c.Extensions()...) {
+		host := one.Address.Hostname()
+		if one.Address.Scheme != "https" || scope.Covers(host) {
+			continue
+		}
+		if ip, err := netip.ParseAddr(host); err == nil {
+			scope.Addresses = append(scope.Addresses, ip.Unmap())
+		} else {
+			scope.Domains = append(scope.Domains, host)
+		}
+	}
+	return scope
+}
+
+// examineInterception writes into the status what verifies the Connector's
+// interception, and returns what is to be done once that is published: whoever
+// reads the Secret may sign at once.
+func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connector) (store func(context.Context) error, err error) {
+	name := route.Connector{Namespace: c.Namespace, Name: c.Name}
+	compiled, err := access.New(c)
+	if err != nil {
+		return nothing, nil //nolint:nilerr // ProxyReady says so
+	}
+	scope := interceptionScope(compiled)
+	if len(scope.Domains)+len(scope.Addresses) == 0 {
+		c.Status.Proxy.InterceptionCABundle = ""
+		return func(ctx context.Context) error { return r.dropInterception(ctx, name) }, nil
+	}
+	stored, have, err := r.interception(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	common := name.String()
+	next, changed, _, err := have.Step(common[:min(len(common), longestCommonName)], scope, r.Now())
+	if err != nil {
+		return nil, err
+	}
+	c.Status.Proxy.InterceptionCABundle = string(next.Bundle())
+	if !changed {
+		return nothing, nil
+	}
+	return func(ctx context.Context) error {
+		data, err := next.Marshal()
+		if err != nil {
+			return err
+		}
+		return writeSecret(ctx, r.Client, stored, data)
+	}, nil
+}
+
+func nothing(context.Context) error { return nil }
+
+// interception returns the Secret with a Connector's authority, and what is in
+// it; that of a deleted namesake is as none.
+func (r *Connectors) interception(ctx context.Context, c *v1alpha1.Connector) (*corev1.Secret, certs.Authorities, error) {
+	name := types.NamespacedName{Namespace: v1alpha1.InterceptionNamespace, Name: InterceptionSecret(route.Connector{Namespace: c.Namespace, Name: c.Name})}
+	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
+	if err := r.Client.Get(ctx, name, s); client.IgnoreNotFound(err) != nil {
+		return nil, nil, fmt.Errorf("read Secret '%s': %w", name, err)
+	}
+	if s.Labels[v1alpha1.LabelConnectorUID] != string(c.UID) {
+		metav1.SetMetaDataLabel(&s.ObjectMeta, v1alpha1.LabelConnectorUID, string(c.UID))
+		return s, nil, nil
+	}
+	have, err := certs.ParseAuthorities(s.Data)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read Secret '%s': %w; delete it, and Berth makes a new authority", name, err)
+	}
+	return s, slices.Clip(have), nil
+}
+
+// dropInterception deletes the authority of a Connector that is gone, or needs none.
+func (r *Connectors) dropInterception(ctx context.Context, c route.Connector) error {
+	name := types.NamespacedName{Namespace: v1alpha1.InterceptionNamespace, Name: InterceptionSecret(c)}
+	var s corev1.Secret
+	err := r.Client.Get(ctx, name, &s)
+	if err == nil {
+		err = r.Client.Delete(ctx, &s)
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("delete Secret '%s': %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+// Package forward is the forward proxy: what HTTP_PROXY names in a container.
+//
+//	HTTP_PROXY=http://berth:TOKEN@berth-proxy.berth-system.svc:3128
+//
+// A client asks it for a tunnel (CONNECT), or sends it a request for a whole URL.
+// Where that leads to the address of a Connector that the client's namespace may
+// use, Berth stands in between: it ends TLS with a certificate of the Connector's
+// own authority, looks at each request, and sends it on to that address with the
+// Connector's credential (package upstream). Everything else is a tunnel of
+// bytes that Berth does not look into, as far as the administrator's policy lets
+// it (package egress).
+//
+// The credential follows the address of the tunnel and nothing that a request
+// says: one whose Host is another is refused (421). A request is let through
+// where the Connector's rules grant what its path and method mean, by the grammar
+// of package endpoint, and to the letter. One that signs in by itself is
+// sent as it is, and gets no credential. Which Connectors count for a client is
+// decided as for images: its own namespace's, trusted ones, or those that it names in the
+// user of the proxy's URL.
+//
+// A token is looked at for each request, also within a tunnel that stands for
+// hours: what is withdrawn is withdrawn.
+//
+// goproxy tells tunnels from requests, and sends requests to other hosts on. It
+// never sees what is in a tunnel: its own interception routes by the Host of the
+// inner request, and so would hand the credential to whom the client says.
+package forward
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/elazarl/goproxy"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"berth.dev/berth/access"
+	"berth.dev/berth/bearer"
+	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/proxy/stream"
+)
+
+const (
+	// headerTimeout, idleTimeout and mostHeader bound a client within an intercepted tunnel.
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+	mostHeader    = 32 << 10
+	// defaultPatience is how long a client may stand still within a body.
+	defaultPatience = 2 * time.Minute
+	// defaultSilence is how long nothing may go through a tunnel.
+	defaultSilence = 10 * time.Minute
+	// defaultTunnels and defaultPerNamespace are how many tunnels there are at one time.
+	defaultTunnels      = 10_000
+	defaultPerNamespace = 2_000
+)
+
+// Identities say whose a token is. *identity.Authenticator is one.
+type Identities interface {
+	// Verify returns an error of package identity for a token that is no good.
+	Verify(raw string) (identity.Identity, error)
+}
+
+// Upstream sends requests to the registries of Connectors. *upstream.Registries is one.
+type Upstream interface {
+	// RoundTrip sends a request to the path and query of its URL with the Connector's credential, or with a token of
+	// those scopes where the registry has a token service; its errors are those of package upstream.
+	RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error)
+	// Pass sends it with what the client itself signs in with.
+	Pass(c *access.Connector, r *http.Request) (*http.Response, error)
+}
+
+// Egress is the way out to all other hosts. *egress.Way is one.
+type Egress interface {
+	// Open connects to a target; the error wraps one of package egress where that may not be.
+	Open(ctx context.Context, p *egress.Policy, to egress.Target) (net.Conn, error)
+}
+
+// Options are what the proxy is made of. All but the bounds must be set.
+type Options struct {
+	// Catalogue holds the Connectors.
+	Catalogue *access.Catalogue
+	// Identity says who calls; the tokens are of audience 'proxy'.
+	Identity Identities
+	// Upstream leads to the registries.
+	Upstream Upstream
+	// Egress leads everywhere else, as far as Policy lets a namespace.
+	Egress Egress
+	Policy func(namespace string) *egress.Policy
+	// Trusted are the namespaces whose Connectors count for all without being named.
+	Trusted func() []string
+	// Authorities sign for the Connectors' hosts.
+	Authorities *Authorities
+	// Log gets the access log.
+	Log *slog.Logger
+	// Metrics is where the proxy's metrics are registered; nil is nowhere.
+	Metrics prometheus.Registerer
+	// Now is the clock.
+	Now func() time.Time
+
+	// Patience is how long a client may stand still within a body; 0 is two minutes.
+	Patience time.Duration
+	// Silence is how long nothing may go through a tunnel before it is closed; 0 is ten minutes.
+	Silence time.Duration
+	// Tunnels and PerNamespace are how many tunnels and plain requests there may be at one time, in all and for
+	// each namespace; 0 is 10,000 and 2,000.
+	Tunnels, PerNamespace int
+}
+
+func (o *Options) orDefaults() {
+	for _, d := range []struct{ value, fallback *time.Duration }{{&o.Patience, new(defaultPatience)}, {&o.Silence, new(defaultSilence)}} {
+		if *d.value == 0 {
+			*d.value = *d.fallback
+		}
+	}
+	if o.Tunnels == 0 {
+		o.Tunnels = defaultTunnels
+	}
+	if o.PerNamespace == 0 {
+		o.PerNamespace = defaultPerNamespace
+	}
+}
+
+// Proxy is the forward proxy, a handler for a server of plain HTTP/1. Make it by
+// New, and end it by Shutdown: the server that it stands in forgets its tunnels.
+type Proxy struct {
+	Options
+
+	dispatcher *goproxy.ProxyHttpServer
+	plain      *http.Transport
+	failures   *identity.Failures
+	places     *places
+	metrics    *metrics
+	tunnels    *tunnels
+	buffers    *stream.Buffers
+
+	inner   *http.Server
+	handoff *handoff
+}
+
+// New returns a proxy that is ready to serve.
+func New(o Options) *Proxy {
+	o.orDefaults()
+	p := &Proxy{
+		Options: o, failures: identity.NewFailures(), buffers: stream.NewBuffers(),
+		places: newPlaces(o.Tunnels, o.PerNamespace), tunnels: newTunnels(),
+		handoff: newHandoff(),
+	}
+	p.metrics = newMetrics(o.Metrics, p.places)
+	p.plain = p.newTransport()
+	p.dispatcher = p.newDispatcher()
+	p.inner = p.newInner()
+	go func() { _ = p.inner.Serve(p.handoff) }() // until Shutdown
+	return p
+}
+
+// Shutdown lets requests within tunnels end, and tunnels until they are silent
+// for some seconds; when the context ends, so do all that are left.
+func (p *Proxy) Shutdown(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- p.inner.Shutdown(ctx) }()
+	err := errors.Join(p.tunnels.drain(ctx), <-ended)
+	p.plain.CloseIdleConnections()
+	if err != nil {
+		return errors.Join(err, p.inner.Close())
+	}
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v := &visit{Proxy: p, request: r, begun: p.Now()}
+	if no := v.admit(); no != nil {
+		no.writeText(w)
+		v.log(no.status, no.reason, no.cause) //nolint:contextcheck // the visit has the request, and its context
+		return
+	}
+	if r.Method == http.MethodConnect {
+		p.dispatcher.ServeHTTP(keeping{w}, r.WithContext(context.WithValue(r.Context(), visitKey{}, v)))
+		return
+	}
+	defer v.leave()
+	if len(v.usable(v.caller.Caller)) > 0 {
+		newExchange(v, w, r).serve() //nolint:contextcheck // likewise
+		return
+	}
+	v.forwardPlain(w) //nolint:contextcheck // likewise
+}

@@ -1,0 +1,130 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"github.com/elazarl/goproxy"
+
+	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/stream"
+)
+
+const (
+	// answerTime is how long another host may take for the header of its answer.
+	answerTime = time.Minute
+	// mostAnswer is how much of a header Berth reads.
+	mostAnswer = 256 << 10
+)
+
+// newTransport returns the way of plain requests to other hosts. Each has a
+// connection of its own: one that a namespace's policy let through is not there for the next.
+func (p *Proxy) newTransport() *http.Transport {
+	return &http.Transport{
+		DisableKeepAlives: true, DisableCompression: true,
+		ResponseHeaderTimeout: answerTime, MaxResponseHeaderBytes: mostAnswer, ExpectContinueTimeout: time.Second,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			v, ok := ctx.Value(visitKey{}).(*visit)
+			if !ok {
+				return nil, errNoVisit
+			}
+			conn, err := p.Egress.Open(ctx, p.Policy(v.caller.Namespace), v.target)
+			if err != nil {
+				return nil, err
+			}
+			return &impatient{Conn: conn, silence: p.Silence}, nil
+		},
+	}
+}
+
+// impatient is a connection that may not be silent for too long.
+type impatient struct {
+	net.Conn
+	silence time.Duration
+}
+
+// Read implements net.Conn.
+func (c *impatient) Read(p []byte) (int, error) {
+	_ = c.SetReadDeadline(time.Now().Add(c.silence))
+	return c.Conn.Read(p)
+}
+
+// Write implements net.Conn.
+func (c *impatient) Write(p []byte) (int, error) {
+	_ = c.SetWriteDeadline(time.Now().Add(c.silence))
+	return c.Conn.Write(p)
+}
+
+// forwardPlain sends a request for 'http://…' to a host that has no Connector's credential.
+func (v *visit) forwardPlain(w http.ResponseWriter) {
+	answer := stream.NewResponse(w, v.Patience)
+	r := v.request.WithContext(context.WithValue(v.request.Context(), visitKey{}, v))
+	if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
+		body := stream.NewBody(r.Body, answer.Control, v.Patience)
+		defer body.Finish()
+		r.Body, answer.Body = body, body
+	}
+	defer func() {
+		attributes := append(v.attributes(), slog.Int(keyStatus, answer.Status), slog.Int64(keyBytesOut, answer.Bytes),
+			slog.Int64(keyDuration, v.Now().Sub(v.begun).Milliseconds()))
+		v.metrics.other(kindPlain, answer.Status, 0, answer.Bytes)
+		v.Log.LogAttrs(r.Context(), slog.LevelInfo, "forward plain", attributes...)
+	}()
+	v.dispatcher.ServeHTTP(answer, r)
+}
+
+// sendPlain is goproxy's hook for each plain request: it sends it, and so nothing of goproxy's does.
+func sendPlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Response) {
+	v, ok := r.Context().Value(visitKey{}).(*visit)
+	if !ok {
+		return r, (&refusal{status: http.StatusForbidden, message: errNoVisit.Error()}).response()
+	}
+	out := r.Clone(r.Context())
+	out.RequestURI = ""
+	out.URL.Host = net.JoinHostPort(v.target.Host, v.target.Port)
+	dropHops(out.Header)
+	out.Trailer, out.Close = nil, false
+	if r.ContentLength == 0 {
+		out.Body = nil
+	}
+	response, err := v.plain.RoundTrip(out)
+	if err != nil {
+		return r, unopened(v.target, err).response()
+	}
+	if response.StatusCode == http.StatusProxyAuthRequired || response.StatusCode == http.StatusSwitchingProtocols {
+		_ = response.Body.Close()
+		return r, unopened(v.target, errUnasked).response()
+	}
+	dropHops(response.Header)
+	response.Trailer = nil
+	return r, response
+}
+
+var errUnasked = errors.New("the host answered for a proxy")
+
+// dropHops removes what belongs to one connection (RFC 9110 §7.6.1), and what is between a client and its proxy.
+func dropHops(h http.Header) {
+	for _, value := range h["Connection"] {
+		for name := range strings.SplitSeq(value, ",") {
+			delete(h, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+		}
+	}
+	for name := range h {
+		switch name {
+		case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Http2-Settings":
+			delete(h, name)
+		default:
+			if strings.HasPrefix(name, "Proxy-") {
+				delete(h, name)
+			}
+		}
+	}
+}
+
+var _ Egress = (*egress.Way)(nil)

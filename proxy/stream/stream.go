@@ -1,0 +1,84 @@
+// Package stream moves the bodies of requests and responses through a proxy:
+// each through one buffer, whatever its size, without a deadline for the whole,
+// but with a limit on how long a client may stand still.
+package stream
+
+import (
+	"net/http"
+	"sync"
+	"time"
+)
+
+// BufferSize is what a body holds of memory on its way.
+const BufferSize = 32 << 10
+
+// Response is a response on its way to the client, with what the access log tells of it. Make it by NewResponse.
+type Response struct {
+	http.ResponseWriter
+
+	// Control is that of the connection or HTTP/2 stream.
+	Control *http.ResponseController
+	// Status is 0 until the response has one.
+	Status int
+	// Bytes are those of the body, so far.
+	Bytes int64
+	// Body is that of the request, where the server would take what is left of it for the next request (HTTP/1); or nil.
+	Body *Body
+
+	patience time.Duration
+}
+
+// NewResponse returns a response that breaks off where the client takes no byte for longer than the patience.
+func NewResponse(w http.ResponseWriter, patience time.Duration) *Response {
+	return &Response{ResponseWriter: w, Control: http.NewResponseController(w), patience: patience}
+}
+
+// WriteHeader implements http.ResponseWriter. Informational responses stop
+// here: their headers come from the far end, and nobody has looked at them.
+func (w *Response) WriteHeader(status int) {
+	if status < http.StatusOK {
+		return
+	}
+	if w.Status == 0 {
+		w.Status = status
+	}
+	if w.Body != nil && !w.Body.Whole() {
+		// What is left of the body may not be taken for the next request.
+		w.Header().Set("Connection", "close")
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer. The client may take its time for the whole, but
+// not stand still. The server clears the deadline before the next request.
+func (w *Response) Write(p []byte) (int, error) {
+	if w.Status == 0 {
+		w.Status = http.StatusOK
+	}
+	_ = w.Control.SetWriteDeadline(time.Now().Add(w.patience)) // a writer that knows no deadlines needs none
+	n, err := w.ResponseWriter.Write(p)
+	w.Bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// Buffers are what bodies are copied through. Make it by NewBuffers.
+type Buffers struct {
+	pool sync.Pool
+}
+
+// NewBuffers returns buffers that are made when they are needed.
+func NewBuffers() *Buffers {
+	return &Buffers{pool: sync.Pool{New: func() any { return new([BufferSize]byte) }}}
+}
+
+// Get implements httputil.BufferPool.
+func (b *Buffers) Get() []byte {
+	buffer, _ := b.pool.Get().(*[BufferSize]byte)
+	return buffer[:]
+}
+
+// Put implements httputil.BufferPool.
+func (b *Buffers) Put(buffer []byte) { b.pool.Put((*[BufferSize]byte)(buffer)) }
