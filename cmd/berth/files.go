@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/spf13/pflag"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -21,23 +20,8 @@ import (
 	"berth.dev/berth/proxy/identity"
 )
 
-// filesOptions are the flags about the files that the proxy makes for volumes.
-type filesOptions struct {
-	trusted        []string
-	forwardAddress string
-	noProxy        []string
-}
-
-func (o *filesOptions) add(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&o.trusted, "trusted-namespaces", []string{v1alpha1.SystemNamespace}, "namespaces whose Connectors volumes may have without naming them; as `trustedNamespaces` of the controller's configuration")
-	flags.StringVar(&o.forwardAddress, "forward-address", "", "the forward proxy's host:port as Pods reach it, for the files of volumes; without one they name no proxy")
-	flags.StringSliceVar(&o.noProxy, "no-proxy", nil, "what Pods reach without the forward proxy, beside the cluster's Services; as `proxy.noProxy` of the controller's configuration")
-}
-
 // files is what the proxy knows for the files of volumes.
 type files struct {
-	filesOptions
-
 	classes   volumes.Classes
 	authority atomic.Pointer[[]byte] // in PEM
 }
@@ -63,10 +47,11 @@ func (f *files) authorities() []byte {
 // handler answers for the files of volumes, and leaves all other requests to
 // registries. Tokens go over TLS alone.
 func (f *files) handler(k *knowledge, accounts *identity.ServiceAccounts, registries http.Handler) (http.Handler, error) {
+	settings := k.settings.now() // as they are at the start: files that exist were made from them
 	handler, err := volumes.New(volumes.Options{
 		Catalogue: &k.catalogue, Classes: &f.classes, Identity: accounts, Authorities: f.authorities,
-		Trusted: f.trusted, ClusterDomain: k.domain, ForwardAddress: f.forwardAddress,
-		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: f.noProxy, Log: slog.Default(),
+		Trusted: settings.TrustedNamespaces, ClusterDomain: k.domain, ForwardAddress: settings.Proxy.Address,
+		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.NoProxy, Log: slog.Default(),
 	})
 	if err != nil {
 		return nil, err

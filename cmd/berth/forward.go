@@ -71,25 +71,21 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 	if o.forward.address == "" {
 		return nil
 	}
-	settings, err := newConfiguration(o.forward.configuration)
-	if err != nil {
-		return err
-	}
-	policies := &policies{settings: settings}
+	policies := &policies{settings: k.settings}
 	if _, err := policies.current(); err != nil {
 		return err
 	}
 	out := dialer()
-	return errors.Join(mgr.Add(settings), mgr.Add(&forwardServer{
+	return mgr.Add(&forwardServer{
 		address: o.forward.address, leave: o.serve.leave, drain: o.serve.drain,
 		options: forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
 			Identity: identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
 			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
-			Policy:   policies.of, Trusted: func() []string { return settings.now().TrustedNamespaces },
+			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		},
-	}))
+	})
 }
 
 // policies compiles the configuration's policies once for each time that it was read.

@@ -41,7 +41,6 @@ type proxyOptions struct {
 	serve         serveOptions
 	forward       forwardOptions
 	static        staticOptions
-	files         filesOptions
 }
 
 func proxyCommand() *cobra.Command {
@@ -64,7 +63,6 @@ func proxyCommand() *cobra.Command {
 	o.serve.add(c.Flags())
 	o.forward.add(c.Flags())
 	o.static.add(c.Flags())
-	o.files.add(c.Flags())
 	c.Flags().StringVar(&o.clusterDomain, "cluster-domain", v1alpha1.ClusterDomain, "DNS suffix of the cluster's Services")
 	return c
 }
@@ -75,6 +73,8 @@ type knowledge struct {
 	keys      atomic.Pointer[token.PublicKeys]
 	addresses atomic.Pointer[[]netip.Addr]
 	minter    *certs.Minter
+	// settings are the configuration file's.
+	settings *configuration
 	// authorities sign for the hosts of Connectors.
 	authorities *forward.Authorities
 	// registries and namespaces are there once handler was called.
@@ -92,8 +92,12 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.static.refuse(); err != nil {
 		return badInput(err)
 	}
-	k := &knowledge{domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now), files: files{filesOptions: o.files}}
+	k := &knowledge{domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now)}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
+	var err error
+	if k.settings, err = newConfiguration(o.forward.configuration); err != nil {
+		return err
+	}
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
 		&corev1.Secret{}:    o.forward.secrets(),
@@ -110,6 +114,9 @@ func (o *proxyOptions) run(ctx context.Context) error {
 		return err
 	}
 	if err := mgr.Add(&server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}); err != nil {
+		return err
+	}
+	if err := mgr.Add(k.settings); err != nil {
 		return err
 	}
 	if err := o.addForward(mgr, k); err != nil {
