@@ -108,11 +108,11 @@ func (e Endpoint) checked() (Endpoint, error) {
 	var good bool
 	switch e.Kind {
 	case KindManifests:
-		good = isTag(e.Reference) || IsDigest(e.Reference)
+		good = IsTag(e.Reference) || IsDigest(e.Reference)
 	case KindBlobs, KindReferrers:
 		good = IsDigest(e.Reference)
 	case KindUploads, KindGitHubUploads:
-		good = e.Begins() || isUpload(e.Reference)
+		good = e.Begins() || IsUpload(e.Reference)
 	case KindTags:
 		good = e.Reference == tagsList
 		e.Reference = ""
@@ -120,7 +120,7 @@ func (e Endpoint) checked() (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("%w: '%s' must be one of manifests, blobs, tags, referrers, blobs/uploads", ErrNone, e.Kind)
 	}
 	if !IsRepository(e.Repository) {
-		return Endpoint{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, e.Repository, maxRepository)
+		return Endpoint{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, e.Repository, MaxRepository)
 	}
 	if !good {
 		return Endpoint{}, fmt.Errorf("%w: '%s' is none of '%s'", ErrReference, e.Reference, e.Kind)

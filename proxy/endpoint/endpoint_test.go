@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -115,6 +116,24 @@ func FuzzParse(f *testing.F) {
 		}
 		if strings.ContainsAny(path, "%\\?#") || strings.Contains(path, "//") || strings.Contains(path+"/", "/./") || strings.Contains(path+"/", "/../") {
 			t.Errorf("Parse takes %q", path)
+		}
+	})
+}
+
+// FuzzRepository holds our grammar of repositories and tags against that of distribution/reference.
+func FuzzRepository(f *testing.F) {
+	for _, seed := range []string{"a", "a/b", "a--b", "a__b", "a___b", "a..b", "-a", "a-", "a/", "A", "é", "a_-b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parsed, err := reference.WithName("example.com/" + s)
+		want := err == nil && reference.Path(parsed) == s
+		if got := endpoint.IsRepository(s); got != want && len(s) <= endpoint.MaxRepository-len("example.com/") {
+			t.Errorf("IsRepository(%q): %t, distribution/reference says %t", s, got, want)
+		}
+		anchored := reference.TagRegexp.FindString(s) == s && s != ""
+		if got := endpoint.IsTag(s); got != anchored {
+			t.Errorf("IsTag(%q): %t, distribution/reference says %t", s, got, anchored)
 		}
 	})
 }

@@ -2,9 +2,13 @@ package endpoint
 
 import "strings"
 
+// How many characters names have at most.
 const (
-	maxRepository    = 255
-	maxTag           = 128
+	MaxRepository = 255
+	MaxTag        = 128
+)
+
+const (
 	maxDigest        = 255
 	maxUpload        = 512
 	sha256Characters = 64
@@ -13,7 +17,7 @@ const (
 
 // IsRepository reports whether s is the name of a repository.
 func IsRepository(s string) bool {
-	if len(s) > maxRepository {
+	if len(s) > MaxRepository {
 		return false
 	}
 	for component := range strings.SplitSeq(s, "/") {
@@ -51,8 +55,9 @@ func cutSeparator(s string) string {
 	return s
 }
 
-func isTag(s string) bool {
-	return s != "" && len(s) <= maxTag && s[0] != '.' && s[0] != '-' && consistsOf(s, isTagCharacter)
+// IsTag reports whether s is a tag.
+func IsTag(s string) bool {
+	return s != "" && len(s) <= MaxTag && s[0] != '.' && s[0] != '-' && consistsOf(s, isTagCharacter)
 }
 
 // IsDigest reports whether s is a digest.
@@ -103,10 +108,10 @@ func isTagCharacter(c byte) bool { return isLetterOrDigit(c) || c == '_' || c ==
 
 func isEncodedCharacter(c byte) bool { return isLetterOrDigit(c) || c == '=' || c == '_' || c == '-' }
 
-// isUpload reports whether s may name an upload. The registry chooses the name,
+// IsUpload reports whether s may name an upload. The registry chooses the name,
 // so anything goes that means the same to every server: what RFC 3986 calls
 // unreserved and '=', and not dots alone.
-func isUpload(s string) bool {
+func IsUpload(s string) bool {
 	return s != "" && len(s) <= maxUpload && strings.Trim(s, ".") != "" && consistsOf(s, isUploadCharacter)
 }
 

@@ -1,14 +1,10 @@
 package registry
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"berth.dev/berth/access"
@@ -29,8 +25,6 @@ const (
 	serverPrefix = "/namespaces/"
 	// encodedSlash is how Harbor wants a slash within a segment.
 	encodedSlash = "%252F"
-	// maxAccount bounds what a server says about an account.
-	maxAccount = 1 << 20
 )
 
 // parseAPI reads the path of a request for a server's own API; what of it is good is for the class to say.
@@ -131,47 +125,4 @@ func apiLinks(link string, requested *url.URL, c *access.Connector) string {
 			kept = append(kept, "<"+local+">"+strings.TrimRight(attributes, ", "))
 		}
 	}
-}
-
-// redact takes out of what Harbor says about the caller's account the secret by which that account signs in to the
-// registry: it is the Connector's credential.
-func (x *exchange) redact(r *http.Response) error {
-	if x.target.Kind != KindAPI || r.Body == nil || !isAccount(x.target.Reference) || r.StatusCode/100 != 2 || x.request.Method == http.MethodHead {
-		return nil
-	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxAccount+1))
-	var account map[string]json.RawMessage
-	if err == nil && len(body) <= maxAccount {
-		err = json.Unmarshal(body, &account)
-	}
-	if err != nil || len(body) > maxAccount {
-		return &upstream.Error{Registry: x.connector.Registry, Reason: v1alpha1.ReasonUnexpectedAnswer, Detail: "what it says about the account is not what Berth knows how to show", Status: r.StatusCode}
-	}
-	kept := map[string]json.RawMessage{}
-	for _, name := range [...]string{"user_id", "username", "email", "realname", "comment", "sysadmin_flag", "admin_role_in_auth", "creation_time", "update_time"} {
-		if value, ok := account[name]; ok {
-			kept[name] = value
-		}
-	}
-	return replace(r, kept)
-}
-
-func isAccount(path string) bool {
-	return strings.HasSuffix(strings.ToLower(path), "/users/current")
-}
-
-// replace gives an answer another body.
-func replace(r *http.Response, content any) error {
-	body, err := json.Marshal(content)
-	if err != nil {
-		return err
-	}
-	_ = r.Body.Close()
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	for _, name := range [...]string{"Etag", "Last-Modified", "Content-Range", "Accept-Ranges", "Content-Encoding"} {
-		r.Header.Del(name) // they are about the other one
-	}
-	r.Header.Set("Content-Type", "application/json; charset=utf-8")
-	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
-	return nil
 }

@@ -101,7 +101,7 @@ func TestAccount(t *testing.T) {
 	}{
 		"account":   {200, `{"user_id":3,"username":"dev","oidc_user_meta":{"secret":"` + "cli" + `-secret"},"new_secret":"cli-secret"}`, `{"user_id":3,"username":"dev"}`, 200},
 		"not JSON":  {200, `cli-secret`, "", 502},
-		"too large": {200, `{"username":"` + strings.Repeat("x", maxAccount) + `"}`, "", 502},
+		"too large": {200, `{"username":"` + strings.Repeat("x", 1<<20) + `"}`, "", 502},
 		"an error":  {404, `{"errors":[{"code":"NOT_FOUND","message":"robots are no users"}]}`, `{"errors":[{"code":"NOT_FOUND","message":"robots are no users"}]}`, 404},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +172,7 @@ func TestCatalog(t *testing.T) {
 		"null":           {"demo", "", `{"repositories":null}`, "", "/v2/_catalog", `{"repositories":[]}`, "", 200},
 		"no list":        {"demo", "", `<html>`, "", "/v2/_catalog", "", "", 502},
 		"numbers":        {"demo", "", `{"repositories":[1]}`, "", "/v2/_catalog", "", "", 502},
-		"without an end": {"demo", "", `{"repositories":["` + strings.Repeat(`a","`, maxCatalog/3) + `"]}`, "", "/v2/_catalog", "", "", 502},
+		"without an end": {"demo", "", `{"repositories":["` + strings.Repeat(`a","`, 4<<20/3) + `"]}`, "", "/v2/_catalog", "", "", 502},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.registry.answer(func(rw http.ResponseWriter, _ *http.Request) {

@@ -10,19 +10,18 @@ import (
 
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
+	"berth.dev/berth/proxy/endpoint"
+	"berth.dev/berth/proxy/stream"
 	"berth.dev/berth/proxy/upstream"
 )
-
-// catalogScope is what a token must be good for to list repositories.
-const catalogScope bearer.Scope = "registry:catalog:*"
 
 // forward sends the request to the registry and its answer to the client.
 func (x *exchange) forward() {
 	if hasBody(x.request) {
-		x.body = newIncoming(x.request.Body, x.writer.control, x.Patience)
-		defer x.body.finish()
+		x.body = stream.NewBody(x.request.Body, x.writer.Control, x.Patience)
+		defer x.body.Finish()
 		if x.request.ProtoMajor == 1 {
-			x.writer.body = x.body
+			x.writer.Body = x.body
 		}
 	}
 	response, err := x.Upstream.RoundTrip(x.connector, x.outgoing(), x.scopes()...)
@@ -57,8 +56,9 @@ func (x *exchange) outgoing() *http.Request {
 	if x.target.Kind == KindAPI {
 		apiURL(out.URL, x.connector, x.target.Reference)
 	}
-	if x.target.Kind == KindCatalog || x.target.Kind == KindAPI && isAccount(x.target.Reference) { // which are read here
-		out.Header = without(out.Header, "Accept-Encoding", "Range", "If-None-Match", "If-Modified-Since")
+	if x.target.Kind == KindCatalog || x.target.Kind == KindAPI && endpoint.IsAccount(x.target.Reference) { // which are read here
+		out.Header = maps.Clone(out.Header)
+		endpoint.Whole(out.Header)
 	}
 	if x.body != nil {
 		out.Body = x.body
@@ -99,8 +99,8 @@ func (x *exchange) answer(r *http.Response) {
 	maps.Copy(x.writer.Header(), r.Header)
 	x.writer.WriteHeader(r.StatusCode)
 	if r.ContentLength != 0 {
-		buffer := x.buffers.get()
-		defer x.buffers.put(buffer)
+		buffer := x.buffers.Get()
+		defer x.buffers.Put(buffer)
 		if _, err := io.CopyBuffer(x.writer, r.Body, buffer); err != nil {
 			x.cause = err
 			panic(http.ErrAbortHandler)
@@ -113,7 +113,7 @@ func (x *exchange) answer(r *http.Response) {
 // in whether pushing and deleting mean that one may look, too.
 func (x *exchange) scopes() []bearer.Scope {
 	if x.target.Kind == KindCatalog {
-		return []bearer.Scope{catalogScope}
+		return []bearer.Scope{bearer.Catalog()}
 	}
 	switch x.action {
 	case v1alpha1.ActionAPI:
@@ -146,10 +146,10 @@ func (x *exchange) modify(r *http.Response) error {
 		if err := localiseAPI(r, x.connector); err != nil {
 			return err
 		}
-		return x.redact(r)
+		return x.filter(r)
 	}
 	if x.body != nil {
-		if err := x.body.broken(); err != nil { // whatever the registry made of half a body
+		if err := x.body.Broken(); err != nil { // whatever the registry made of half a body
 			return err
 		}
 	}
@@ -157,6 +157,24 @@ func (x *exchange) modify(r *http.Response) error {
 		return err
 	}
 	return x.filter(r)
+}
+
+// filter leaves, of what is not for every client, what is for this one: of a page
+// of the catalogue the repositories that it may pull from (a page of which none
+// is left still leads to the next), of the account what is no secret.
+func (x *exchange) filter(r *http.Response) (err error) {
+	switch {
+	case x.target.Kind == KindCatalog:
+		err = endpoint.FilterCatalog(r, func(repository string) bool {
+			return x.connector.Check(x.caller.Caller, repository, v1alpha1.ActionPull) == nil
+		})
+	case x.target.Kind == KindAPI && endpoint.IsAccount(x.target.Reference):
+		err = endpoint.RedactAccount(r)
+	}
+	if err != nil {
+		return &upstream.Error{Registry: x.connector.Registry, Reason: v1alpha1.ReasonUnexpectedAnswer, Detail: err.Error(), Status: r.StatusCode}
+	}
+	return nil
 }
 
 // fail answers where there is no answer of the registry's that the client could have.
@@ -167,7 +185,7 @@ func (x *exchange) fail(err error) {
 		no.reason, x.farFailed = ReasonClientGone, false
 	}
 	if x.body != nil {
-		if broken := x.body.broken(); broken != nil {
+		if broken := x.body.Broken(); broken != nil {
 			no, x.farFailed = unfinished(broken), false
 		}
 	}
@@ -182,5 +200,5 @@ func (x *exchange) status() int {
 	if x.reason == ReasonClientGone {
 		return statusClientGone
 	}
-	return x.writer.status
+	return x.writer.Status
 }

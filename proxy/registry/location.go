@@ -9,6 +9,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/upstream"
 )
 
@@ -46,7 +47,7 @@ func relocate(r *http.Response, c *access.Connector, t Target) error {
 	switch {
 	case err == nil:
 		r.Header.Set("Location", local)
-	case isDigest(made.Reference):
+	case endpoint.IsDigest(made.Reference):
 		r.Header.Set("Location", made.Path())
 	default:
 		r.Header.Del("Location")
@@ -94,7 +95,7 @@ func relocated(location string, requested *url.URL, c *access.Connector, t Targe
 func goesOn(path string, t Target) (Target, bool) {
 	parent, name, _ := cutLast(path)
 	for _, kind := range [...]Kind{KindUploads, KindGitHubUploads} {
-		if strings.HasSuffix(parent, "/"+t.Repository+"/"+string(kind)) && isUpload(name) {
+		if strings.HasSuffix(parent, "/"+t.Repository+"/"+string(kind)) && endpoint.IsUpload(name) {
 			return Target{Connector: t.Connector, Repository: t.Repository, Kind: kind, Reference: name}, true
 		}
 	}

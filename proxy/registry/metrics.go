@@ -62,9 +62,9 @@ func (m *metrics) count(x *exchange, seconds float64) {
 	}
 	m.requests.WithLabelValues(namespace, name, string(x.action), strconv.Itoa(x.status())).Inc()
 	m.durations.WithLabelValues(string(x.action)).Observe(seconds)
-	m.bytes.WithLabelValues(namespace, name, "out").Add(float64(x.writer.bytes))
+	m.bytes.WithLabelValues(namespace, name, "out").Add(float64(x.writer.Bytes))
 	if x.body != nil {
-		m.bytes.WithLabelValues(namespace, name, "in").Add(float64(x.body.bytes.Load()))
+		m.bytes.WithLabelValues(namespace, name, "in").Add(float64(x.body.Bytes()))
 	}
 	if x.farFailed {
 		m.failures.WithLabelValues(namespace, name, x.reason).Inc()

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/route"
 )
 
@@ -135,8 +136,8 @@ func (t Target) checked() (Target, error) {
 	default:
 		return Target{}, fmt.Errorf("%w: '%s' must be one of manifests, blobs, tags, referrers, blobs/uploads", ErrNoEndpoint, t.Kind)
 	}
-	if !isRepository(t.Repository) {
-		return Target{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, t.Repository, maxRepository)
+	if !endpoint.IsRepository(t.Repository) {
+		return Target{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, t.Repository, endpoint.MaxRepository)
 	}
 	if err := t.checkReference(); err != nil {
 		return Target{}, err
@@ -149,15 +150,15 @@ func (t Target) checkReference() error {
 	case t.Kind == KindTags, t.Begins():
 		return nil
 	case t.Kind.isUploads():
-		if !isUpload(t.Reference) || t.Kind == KindGoogleUploads && !isGoogleUpload(t.Reference) {
+		if !endpoint.IsUpload(t.Reference) || t.Kind == KindGoogleUploads && !isGoogleUpload(t.Reference) {
 			return fmt.Errorf("%w: '%s' is no name that a registry gives to an upload", ErrUpload, t.Reference)
 		}
-	case isDigest(t.Reference):
+	case endpoint.IsDigest(t.Reference):
 		return nil
 	case t.Kind != KindManifests || strings.Contains(t.Reference, ":"):
 		return fmt.Errorf("%w: '%s' must be as in 'sha256:' and 64 characters of 0-9 and a-f", ErrDigest, t.Reference)
-	case !isTag(t.Reference):
-		return fmt.Errorf("%w: '%s' must be at most %d letters, digits, '_', '.' and '-', and not start with '.' or '-'", ErrTag, t.Reference, maxTag)
+	case !endpoint.IsTag(t.Reference):
+		return fmt.Errorf("%w: '%s' must be at most %d letters, digits, '_', '.' and '-', and not start with '.' or '-'", ErrTag, t.Reference, endpoint.MaxTag)
 	}
 	return nil
 }
@@ -165,7 +166,7 @@ func (t Target) checkReference() error {
 // isGoogleUpload reports whether s is three names.
 func isGoogleUpload(s string) bool {
 	names := strings.Split(s, googleJoint)
-	return len(names) == 3 && isUpload(names[0]) && isUpload(names[1]) && isUpload(names[2])
+	return len(names) == 3 && endpoint.IsUpload(names[0]) && endpoint.IsUpload(names[1]) && endpoint.IsUpload(names[2])
 }
 
 // Begins reports whether the path is the one at which an upload begins.

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 
 	"berth.dev/berth/route"
@@ -160,24 +159,6 @@ func FuzzParsePath(f *testing.F) {
 			if strings.Contains(target.UpstreamPath(), evil) {
 				t.Errorf("%q reaches upstream in %q", evil, target.UpstreamPath())
 			}
-		}
-	})
-}
-
-// FuzzRepository holds our grammar of repositories and tags against that of distribution/reference.
-func FuzzRepository(f *testing.F) {
-	for _, seed := range []string{"a", "a/b", "a--b", "a__b", "a___b", "a..b", "-a", "a-", "a/", "A", "é", "a_-b"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		parsed, err := reference.WithName("example.com/" + s)
-		want := err == nil && reference.Path(parsed) == s
-		if got := isRepository(s); got != want && len(s) <= maxRepository-len("example.com/") {
-			t.Errorf("isRepository(%q): %t, distribution/reference says %t", s, got, want)
-		}
-		anchored := reference.TagRegexp.FindString(s) == s && s != ""
-		if got := isTag(s); got != anchored {
-			t.Errorf("isTag(%q): %t, distribution/reference says %t", s, got, anchored)
 		}
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/route"
 )
 
@@ -87,11 +88,11 @@ func withoutNS(raw string) string {
 // look wherever the Connector's credential lets it.
 func mountSource(raw string, c *access.Connector, caller access.Caller) string {
 	all, err := url.ParseQuery(raw)
-	if err != nil || len(all["mount"]) != 1 || len(all["from"]) != 1 || !isDigest(all.Get("mount")) {
+	if err != nil || len(all["mount"]) != 1 || len(all["from"]) != 1 || !endpoint.IsDigest(all.Get("mount")) {
 		return ""
 	}
 	from, repository, err := route.Cut(all.Get("from"))
-	if err != nil || from != c.Connector || !isRepository(repository) {
+	if err != nil || from != c.Connector || !endpoint.IsRepository(repository) {
 		return ""
 	}
 	if c.Check(caller, repository, v1alpha1.ActionPull) != nil {

@@ -10,6 +10,7 @@ import (
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/proxy/stream"
 	"berth.dev/berth/proxy/upstream"
 	"berth.dev/berth/secret"
 )
@@ -42,6 +43,8 @@ const (
 	ReasonTokenRefused = "TokenRefused"
 	// ReasonNamespaceGone: the token's namespace was deleted.
 	ReasonNamespaceGone = "NamespaceGone"
+	// ReasonTokenUnchecked: the API server, which knows a ServiceAccount's token, does not answer.
+	ReasonTokenUnchecked = "TokenUnchecked"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
 	// ReasonTooManyRequests: too many requests of the namespace, or of all, have no answer yet.
@@ -131,6 +134,8 @@ func unauthorized(err error) *refusal {
 		no.reason = ReasonNoToken
 	case errors.Is(err, identity.ErrNamespace):
 		no.reason = ReasonNamespaceGone
+	case errors.Is(err, identity.ErrUnavailable): // that says nothing about the token
+		no.status, no.code, no.reason, no.after = http.StatusServiceUnavailable, CodeUnknown, ReasonTokenUnchecked, retryAfter
 	}
 	return no
 }
@@ -163,7 +168,7 @@ func unsupported(method, allow string) *refusal {
 
 // unfinished is for a client whose request did not come whole.
 func unfinished(err error) *refusal {
-	if stalled(err) {
+	if stream.Stalled(err) {
 		return &refusal{
 			status: http.StatusRequestTimeout, code: CodeUploadInvalid, reason: ReasonClientStalled, cause: err,
 			message: "the request's body stopped coming",

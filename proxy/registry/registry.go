@@ -35,7 +35,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,6 +43,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
 	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/proxy/stream"
 	"berth.dev/berth/route"
 	"berth.dev/berth/token"
 )
@@ -51,8 +51,6 @@ import (
 const (
 	versionHeader = "Docker-Distribution-Api-Version"
 	version       = "registry/2.0"
-	// bufferSize is what a request holds of a layer: no TLS record has more.
-	bufferSize = 16 << 10
 	// defaultPatience is how long a client may take no byte of an answer.
 	defaultPatience = 2 * time.Minute
 )
@@ -108,26 +106,26 @@ func New(o Options) http.Handler {
 	}
 	return &handler{
 		Options:  o,
-		failures: newFailures(),
+		failures: identity.NewFailures(),
 		flights: &flights{
 			most: cmp.Or(o.MostInFlight, mostInFlight), mostOfNamespace: cmp.Or(o.MostOfNamespace, mostOfNamespace), byNamespace: map[string]int{},
 		},
 		metrics: newMetrics(o.Metrics),
-		buffers: &buffers{pool: sync.Pool{New: func() any { return new([bufferSize]byte) }}},
+		buffers: stream.NewBuffers(),
 	}
 }
 
 type handler struct {
 	Options
-	failures failures
+	failures *identity.Failures
 	flights  *flights
 	metrics  *metrics
-	buffers  *buffers
+	buffers  *stream.Buffers
 }
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{handler: h, request: r, writer: newRecorder(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
+	x := &exchange{handler: h, request: r, writer: stream.NewResponse(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
 	h.metrics.inFlight.Inc()
 	defer x.end() //nolint:contextcheck // also when the answer is broken off, which is a panic
 	no := x.admit()
@@ -156,7 +154,7 @@ func (x *exchange) end() {
 type exchange struct {
 	*handler
 	request *http.Request
-	writer  *recorder
+	writer  *stream.Response
 	begun   time.Time
 
 	caller    identity.Identity
@@ -164,7 +162,7 @@ type exchange struct {
 	action    v1alpha1.Action
 	connector *access.Connector // nil: the request is for /v2/ itself
 	from      string            // the repository that a blob is taken over from
-	body      *incoming         // nil: the request has none
+	body      *stream.Body      // nil: the request has none
 
 	entered        bool // it counts among the flights
 	farFailed      bool // the registry gave no answer that the client could have
@@ -204,7 +202,7 @@ func (x *exchange) identify() *refusal {
 		return nil
 	}
 	no := unauthorized(err)
-	if no.reason != ReasonNoToken && !x.failures.allow(source(x.request), x.Now()) {
+	if no.status == http.StatusUnauthorized && no.reason != ReasonNoToken && !x.failures.Allow(identity.Source(x.request), x.Now()) {
 		return &refusal{
 			status: http.StatusTooManyRequests, code: CodeTooManyRequests, reason: ReasonTooManyFailures, cause: err, after: retryAfter,
 			message: "too many tokens from this address were no good; the last one too: " + no.message,
@@ -353,15 +351,3 @@ func (x *exchange) greet() {
 		_, _ = x.writer.Write([]byte("{}")) // a client that is gone needs no answer
 	}
 }
-
-// buffers are what bodies are copied through.
-type buffers struct {
-	pool sync.Pool
-}
-
-func (b *buffers) get() []byte {
-	buffer, _ := b.pool.Get().(*[bufferSize]byte)
-	return buffer[:]
-}
-
-func (b *buffers) put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }

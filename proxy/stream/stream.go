@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// BufferSize is what a body holds of memory on its way.
-const BufferSize = 32 << 10
+// BufferSize is what a body holds of memory on its way: no TLS record has more.
+const BufferSize = 16 << 10
 
 // Response is a response on its way to the client, with what the access log tells of it. Make it by NewResponse.
 type Response struct {
@@ -26,6 +26,7 @@ type Response struct {
 	Body *Body
 
 	patience time.Duration
+	deadline time.Time
 }
 
 // NewResponse returns a response that breaks off where the client takes no byte for longer than the patience.
@@ -55,10 +56,19 @@ func (w *Response) Write(p []byte) (int, error) {
 	if w.Status == 0 {
 		w.Status = http.StatusOK
 	}
-	_ = w.Control.SetWriteDeadline(time.Now().Add(w.patience)) // a writer that knows no deadlines needs none
+	w.extend(time.Now())
 	n, err := w.ResponseWriter.Write(p)
 	w.Bytes += int64(n)
 	return n, err
+}
+
+// extend gives the client its time anew. A deadline costs more than many a write, so one that is still far is left.
+func (w *Response) extend(now time.Time) {
+	if w.deadline.Sub(now) > w.patience*3/4 {
+		return
+	}
+	w.deadline = now.Add(w.patience)
+	_ = w.Control.SetWriteDeadline(w.deadline) // a writer that knows no deadlines needs none
 }
 
 // Unwrap is for http.ResponseController.
