@@ -23,7 +23,7 @@ func BenchmarkSync(b *testing.B) {
 	all := many(connectors)
 	start := func(b *testing.B, dir string) *csi.HostsDir {
 		b.Helper()
-		d, err := csi.NewHostsDir(dir, clusterDomain)
+		d, err := csi.NewHostsDir(machine(b), dir, clusterDomain)
 		if err != nil {
 			b.Fatal(err)
 		}

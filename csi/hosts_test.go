@@ -1,12 +1,15 @@
 package csi_test
 
 import (
+	"errors"
 	"flag"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +21,10 @@ import (
 
 var update = flag.Bool("update", false, "write the goldens as they are now") //nolint:gochecknoglobals // flags are
 
-const clusterDomain = "cluster.local"
+const (
+	clusterDomain = "cluster.local"
+	mark          = "# Written by Berth. Changes are overwritten; it goes with its Connector.\n"
+)
 
 func connector(namespace, name string) route.Connector {
 	return route.Connector{Namespace: namespace, Name: name}
@@ -41,11 +47,23 @@ func newNode(t testing.TB) *node {
 // restart is a new process at the same folder.
 func (n *node) restart(t testing.TB) *node {
 	t.Helper()
-	dir, err := csi.NewHostsDir(n.path, clusterDomain)
+	dir, err := csi.NewHostsDir(machine(t), n.path, clusterDomain)
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { dir.Close() })
 	return &node{dir, n.path}
+}
+
+// machine is the root folder of this machine.
+func machine(t testing.TB) *os.Root {
+	t.Helper()
+	root, err := os.OpenRoot("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root
 }
 
 // sync fails the test unless just so many hosts are written and removed.
@@ -83,6 +101,8 @@ func (n *node) files(t testing.TB) map[string]string {
 			files[name+"/"] = ""
 		case entry.Type() == fs.ModeSymlink:
 			files[name], err = os.Readlink(path)
+		case entry.Type() != 0:
+			files[name] = entry.Type().String()
 		default:
 			var content []byte
 			content, err = os.ReadFile(path)
@@ -154,7 +174,7 @@ func TestHostsFile(t *testing.T) {
 			if diff := cmp.Diff(map[string]string{
 				host("demo", "harbor") + "/":           "",
 				host("demo", "harbor") + "/hosts.toml": string(want),
-				host("demo", "harbor") + "/ca.crt":     "ca",
+				host("demo", "harbor") + "/ca.crt":     mark + "ca",
 			}, got); diff != "" {
 				t.Errorf("the folder (-want +got):\n%s", diff)
 			}
@@ -222,7 +242,7 @@ func TestSyncFollowsTheProxy(t *testing.T) {
 			n := newNode(t)
 			n.sync(t, someProxy("ca"), 2, 0, connector("demo", "harbor"), connector("demo", "quay"))
 			n.sync(t, now, 2, 0, connector("demo", "harbor"), connector("demo", "quay"))
-			if got := n.files(t)[host("demo", "quay")+"/ca.crt"]; got != string(now.CACert) {
+			if got := n.files(t)[host("demo", "quay")+"/ca.crt"]; got != mark+string(now.CACert) {
 				t.Errorf("ca.crt is '%s', want '%s'", got, now.CACert)
 			}
 			n.restart(t).sync(t, now, 0, 0, connector("demo", "harbor"), connector("demo", "quay"))
@@ -255,9 +275,9 @@ func TestSyncRepairs(t *testing.T) {
 	folder := host("demo", "harbor") + "/"
 	for name, broken := range map[string]map[string]string{
 		"crashed after the folder":        {".keep": ""},
-		"crashed after the certificate":   {folder + "ca.crt": "ca"},
+		"crashed after the certificate":   {folder + "ca.crt": mark + "ca"},
 		"crashed within the certificate":  {folder + "ca.crt.new": "c"},
-		"crashed within hosts.toml":       {folder + "ca.crt": "ca", folder + "hosts.toml.new": "# Wri"},
+		"crashed within hosts.toml":       {folder + "ca.crt": mark + "ca", folder + "hosts.toml.new": "# Wri"},
 		"emptied by a power cut":          {folder + "ca.crt": "", folder + "hosts.toml": ""},
 		"certificate lost by a power cut": {folder + "hosts.toml": ""},
 	} {
@@ -304,6 +324,37 @@ func TestSyncLeavesWhatIsForeign(t *testing.T) {
 		},
 		"file in the place of the folder": {
 			func(t *testing.T, n *node) { t.Helper(); n.put(t, ours, "mine") }, ours,
+		},
+		"folder in the place of hosts.toml": {
+			func(t *testing.T, n *node) { t.Helper(); n.put(t, ours+"/hosts.toml/x", "mine") }, ours + "/hosts.toml",
+		},
+		"pipe in the place of hosts.toml": {
+			func(t *testing.T, n *node) { t.Helper(); n.pipe(t, ours, "hosts.toml") }, ours + "/hosts.toml",
+		},
+		"pipe in the place of ca.crt": {
+			func(t *testing.T, n *node) { t.Helper(); n.pipe(t, ours, "ca.crt") }, ours + "/ca.crt",
+		},
+		"certificate, as for Docker": {
+			func(t *testing.T, n *node) { t.Helper(); n.put(t, ours+"/ca.crt", "mine") }, ours + "/ca.crt",
+		},
+		"certificate beside a hosts.toml like ours": {
+			func(t *testing.T, n *node) {
+				t.Helper()
+				n.put(t, ours+"/hosts.toml", mark+"server = \"https://evil\"\n")
+				n.put(t, ours+"/ca.crt", "mine")
+			},
+			ours + "/ca.crt",
+		},
+		"link to elsewhere in the place of hosts.toml": {
+			func(t *testing.T, n *node) {
+				t.Helper()
+				if err := os.WriteFile(filepath.Join(elsewhere, "ours"), []byte(mark), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				n.put(t, ours+"/.keep", "")
+				link(t, filepath.Join(elsewhere, "ours"), n.path, ours, "hosts.toml")
+			},
+			ours + "/hosts.toml",
 		},
 		"link in the place of hosts.toml": {
 			func(t *testing.T, n *node) {
@@ -384,9 +435,191 @@ func TestRemoveLeavesForeignFilesBeside(t *testing.T) {
 	n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor")) // the Connector is back
 }
 
+func TestNewHostsDirMakesItsFolder(t *testing.T) {
+	t.Parallel()
+	n := (&node{path: filepath.Join(t.TempDir(), "containerd", "certs.d")}).restart(t)
+	n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor"))
+}
+
 func TestNewHostsDirWithoutFolder(t *testing.T) {
 	t.Parallel()
-	if _, err := csi.NewHostsDir(filepath.Join(t.TempDir(), "none"), clusterDomain); err == nil || !strings.Contains(err.Error(), "config_path") {
-		t.Errorf("NewHostsDir = %v, want an error that names `config_path`", err)
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	if _, err := csi.NewHostsDir(machine(t), file+"/certs.d", clusterDomain); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("NewHostsDir = %v, want an error that names the folder", err)
+	}
+}
+
+// pipe makes a named pipe: who opens it waits for a writer for ever.
+func (n *node) pipe(t testing.TB, folder, name string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(n.path, folder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(n.path, folder, name), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSyncRepairsWhatWasChanged: a new look finds what somebody changed of ours, and puts it right.
+func TestSyncRepairsWhatWasChanged(t *testing.T) {
+	t.Parallel()
+	folder := host("demo", "harbor")
+	for name, change := range map[string]func(*testing.T, *node){
+		"hosts.toml leads elsewhere": func(t *testing.T, n *node) {
+			t.Helper()
+			n.put(t, folder+"/hosts.toml", mark+"server = \"https://evil\"\n")
+		},
+		"another certificate": func(t *testing.T, n *node) { t.Helper(); n.put(t, folder+"/ca.crt", mark+"evil") },
+		"a file is gone":      func(t *testing.T, n *node) { t.Helper(); n.gone(t, folder+"/hosts.toml") },
+		"the folder is gone":  func(t *testing.T, n *node) { t.Helper(); n.gone(t, folder) },
+		"all is gone":         func(t *testing.T, n *node) { t.Helper(); n.gone(t, "") },
+		"a link where the next file is written": func(t *testing.T, n *node) {
+			t.Helper()
+			n.gone(t, folder+"/hosts.toml")
+			n.put(t, "victim", "theirs")
+			link(t, "../victim", n.path, folder, "hosts.toml.new")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t)
+			n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor"))
+			want := n.files(t)
+			change(t, n)
+			n = n.restart(t)
+			n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor"))
+			got := n.files(t)
+			if victim, ok := got["victim"]; ok && victim != "theirs" {
+				t.Errorf("a link was followed: %s", victim)
+			}
+			delete(got, "victim")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the folder (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func (n *node) gone(t *testing.T, name string) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(n.path, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSyncRemovesOnlyItsOwn: what took the place of ours meanwhile is not removed with it.
+func TestSyncRemovesOnlyItsOwn(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor"))
+	n.put(t, host("demo", "harbor")+"/hosts.toml", "mine")
+	if _, removed, err := n.Sync(nil, someProxy("ca")); err == nil || removed != 0 {
+		t.Errorf("Sync removed %d, %v", removed, err)
+	}
+	if got := n.files(t)[host("demo", "harbor")+"/hosts.toml"]; got != "mine" {
+		t.Errorf("hosts.toml is '%s'", got)
+	}
+}
+
+// TestSyncNames: no name leads out of the folder, one that comes twice is written once, and the others are written all the same.
+func TestSyncNames(t *testing.T) {
+	t.Parallel()
+	for name, bad := range map[string]route.Connector{
+		"parent in the name":      connector("demo", "../../etc/x"),
+		"parent in the namespace": connector("../..", "harbor"),
+		"only a parent":           connector("..", ".."),
+		"slash":                   connector("demo", "a/b"),
+		"dot":                     connector("demo", "a.other"),
+		"nothing":                 {},
+		"quote":                   connector("demo", "a\"\nserver = \"x"),
+		"too long":                connector("demo", strings.Repeat("a", 62)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			outer := t.TempDir()
+			n := (&node{path: filepath.Join(outer, "inner")}).restart(t)
+			wrote, removed, err := n.Sync([]route.Connector{bad, connector("demo", "harbor"), connector("demo", "harbor")}, someProxy("ca"))
+			if wrote != 1 || removed != 0 || err == nil || !strings.Contains(err.Error(), "cannot be the name of a Connector") {
+				t.Errorf("Sync wrote %d and removed %d, %v", wrote, removed, err)
+			}
+			for file := range (&node{path: outer}).files(t) {
+				if file != "inner/" && !strings.HasPrefix(file, "inner/"+host("demo", "harbor")) {
+					t.Errorf("there is '%s'", file)
+				}
+			}
+		})
+	}
+}
+
+// TestSyncNamesFewErrors: ten thousand failures are not ten thousand lines.
+func TestSyncNamesFewErrors(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	all := many(50)
+	for _, c := range all {
+		n.put(t, c.Host(clusterDomain)+"/hosts.toml", "mine")
+	}
+	_, _, err := n.Sync(all, someProxy("ca"))
+	if err == nil || strings.Count(err.Error(), "not written by Berth") != 3 || !strings.HasSuffix(err.Error(), "and 47 more") {
+		t.Errorf("Sync = %v", err)
+	}
+}
+
+// TestSyncDiskFull: on a disk without space the files from before stay whole, and once there is space the new ones come.
+func TestSyncDiskFull(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIPPED: a small disk needs root to be mounted")
+	}
+	n := &node{path: t.TempDir()}
+	mounter := csi.NewMounter()
+	if err := mounter.Mount("tmpfs", n.path, "tmpfs", []string{"size=64k"}); err != nil {
+		t.Skipf("SKIPPED: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := mounter.Unmount(n.path); err != nil {
+			t.Error(err)
+		}
+	})
+	n = n.restart(t)
+	t.Cleanup(func() { n.Close() })
+	n.sync(t, someProxy("ca"), 1, 0, connector("demo", "harbor"))
+	before := n.files(t)
+	n.put(t, "ballast", "")
+	ballast, err := os.OpenFile(filepath.Join(n.path, "ballast"), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(ballast, strings.NewReader(strings.Repeat("x", 1<<20))); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	ballast.Close()
+	if wrote, _, err := n.Sync([]route.Connector{connector("demo", "harbor"), connector("demo", "quay")}, someProxy("another")); !errors.Is(err, syscall.ENOSPC) || wrote != 0 {
+		t.Errorf("Sync wrote %d, %v", wrote, err)
+	}
+	n.gone(t, "ballast")
+	got := n.files(t)
+	delete(got, host("demo", "quay")+"/") // an empty folder means nothing to a runtime
+	if diff := cmp.Diff(before, got); diff != "" {
+		t.Errorf("the folder (-before +after):\n%s", diff)
+	}
+	n.sync(t, someProxy("another"), 2, 0, connector("demo", "harbor"), connector("demo", "quay"))
+}
+
+// TestSyncOfMany: of many hosts one that comes, changes or goes is one folder that is touched.
+func TestSyncOfMany(t *testing.T) {
+	t.Parallel()
+	all := many(1000)
+	n := newNode(t)
+	n.sync(t, someProxy("ca"), len(all)-1, 0, all[1:]...)
+	touched := n.age(t)
+	n.sync(t, someProxy("ca"), 1, 0, all...)
+	if names := touched(); len(names) != 3 { // the folder and its two files
+		t.Errorf("touched %v", names)
+	}
+	n.put(t, all[7].Host(clusterDomain)+"/hosts.toml", mark)
+	n.restart(t).sync(t, someProxy("ca"), 1, 0, all...)
 }

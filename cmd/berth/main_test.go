@@ -51,7 +51,8 @@ func TestRootRefuses(t *testing.T) {
 		"argument":         {"controller", "now"},
 		"wrong value":      {"proxy", "--drain=soon"},
 		"wrong log level":  {"node", "--log-level=LOUD"},
-		"no folder":        {"node", "--hosts-dir=" + t.TempDir() + "/none"},
+		"no node":          {"node"},
+		"no folder":        {"node", "--node-name=one", "--host-root=" + t.TempDir() + "/none"},
 		"flag before name": {"--webhook-port=1", "controller"},
 	} {
 		t.Run(name, func(t *testing.T) {
