@@ -6,7 +6,7 @@ IMAGE := berth.dev/berth:$(TAG)
 CLUSTER := $(BIN)/cluster
 export CGO_ENABLED ?= 0
 
-MODULES := . tools test/cluster test/client/tools test/conformance/suite
+MODULES := . tools test/cluster test/client/tools test/conformance/suite test/crio
 UNIT = $$(go list ./... | grep -v /test/)
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v gcc),-race)
@@ -48,6 +48,7 @@ test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race d
 	@[ "$(RACE)" ] || echo "WITHOUT the race detector: it needs gcc" >&2
 	CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,unit) -- $(RACE) -shuffle=on $(UNIT)
 	cd test/cluster && $(call gotestsum,cluster-unit) -- ./...
+	cd test/crio && $(call gotestsum,crio) -- -count=1 -tags containers_image_openpgp ./...
 
 .PHONY: test-api
 test-api: $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user

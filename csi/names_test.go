@@ -171,6 +171,10 @@ func TestNamed(t *testing.T) {
 					t.Fatalf("wrote %d, removed %d, %v", wrote, removed, err)
 				}
 			}
+			if runtime != "docker://29.1.0" { // test/crio reads them with CRI-O's own library
+				golden(t, "testdata/crio.conf", contentOf(t, host, crioRegistries+"/"+dropInFile))
+				golden(t, "testdata/etc-hosts", contentOf(t, host, namesFile))
+			}
 			for name, content := range want {
 				if diff := cmp.Diff(content, contentOf(t, host, name)); diff != "" {
 					t.Errorf("'%s' (-want +got):\n%s", name, diff)
@@ -196,6 +200,18 @@ func TestNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// golden compares with a file of this repository.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("'%s' (-want +got):\n%s", name, diff)
 	}
 }
 
