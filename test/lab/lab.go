@@ -203,11 +203,21 @@ func (l *Lab) HarborLog() (string, error) {
 
 // Harbor runs `cluster harbor` with the arguments, and returns what it printed.
 func (l *Lab) Harbor(ctx context.Context, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, l.program, append([]string{"--state", l.state, "harbor"}, args...)...)
+	return l.cluster(ctx, append([]string{"harbor"}, args...)...)
+}
+
+// Restart ends a component of the cluster, such as 'kubelet', with SIGKILL, and starts it again.
+func (l *Lab) Restart(ctx context.Context, component string) error {
+	_, err := l.cluster(ctx, "restart", component)
+	return err
+}
+
+func (l *Lab) cluster(ctx context.Context, args ...string) (string, error) {
+	c := exec.CommandContext(ctx, l.program, append([]string{"--state", l.state}, args...)...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {
-		return "", fmt.Errorf("cluster harbor %s: %w: %s", args[0], err, errs.String())
+		return "", fmt.Errorf("cluster %s: %w: %s", strings.Join(args[:2], " "), err, errs.String())
 	}
 	return strings.TrimSpace(out.String()), nil
 }

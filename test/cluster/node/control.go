@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ import (
 )
 
 // serveControl answers on a socket that exists in the node's mount namespace
-// alone: GET /status, POST /harbor/stop, POST /harbor/start.
+// alone: GET /status, POST /harbor/stop, POST /harbor/start, POST /restart/NAME.
 func (n *node) serveControl() error {
 	old := unix.Umask(0o077) // for root alone
 	listener, err := net.Listen("unix", layout.ControlSocket)
@@ -29,6 +30,9 @@ func (n *node) serveControl() error {
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, n.family.States()) })
 	mux.HandleFunc("POST /harbor/stop", command(func(context.Context) error { return n.family.Kill(Harbor, patience) }))
 	mux.HandleFunc("POST /harbor/start", command(n.startHarbor))
+	mux.HandleFunc("POST /restart/{name}", func(w http.ResponseWriter, r *http.Request) {
+		command(func(context.Context) error { return n.restart(r.PathValue("name")) })(w, r)
+	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(listener) //nolint:errcheck // lives and ends with the process
 	return nil
@@ -40,6 +44,15 @@ func (n *node) startHarbor(ctx context.Context) error {
 		return err
 	}
 	return await(ctx, child, Harbor, n.probe.answers("https://"+layout.HarborName+"/v2/", http.StatusUnauthorized))
+}
+
+// restart ends a component, which must run, with SIGKILL, and starts it again.
+func (n *node) restart(name string) error {
+	if err := n.family.Kill(name, patience); err != nil {
+		return err
+	}
+	_, err := n.family.Start(n.setup.spec(name))
+	return err
 }
 
 func command(run func(context.Context) error) http.HandlerFunc {
@@ -92,6 +105,12 @@ func (c Control) StopHarbor(ctx context.Context) error {
 // StartHarbor starts the upstream and returns when it answers.
 func (c Control) StartHarbor(ctx context.Context) error {
 	_, err := c.ask(ctx, http.MethodPost, "/harbor/start")
+	return err
+}
+
+// Restart ends a component with SIGKILL and starts it again.
+func (c Control) Restart(ctx context.Context, name string) error {
+	_, err := c.ask(ctx, http.MethodPost, "/restart/"+url.PathEscape(name))
 	return err
 }
 

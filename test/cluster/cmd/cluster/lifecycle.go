@@ -145,6 +145,21 @@ func runStatus(ctx context.Context, o *options, args []string) (int, error) {
 	return 0, nil
 }
 
+func runRestart(ctx context.Context, o *options, args []string) (int, error) {
+	args, err := o.parse("restart", args, noFlags)
+	if err != nil {
+		return 2, err
+	}
+	if len(args) != 1 {
+		return 2, fmt.Errorf("%w: restart wants the name of a component, such as kubelet", errUsage)
+	}
+	control, err := lifecycle.Control(o.state)
+	if err != nil {
+		return 1, err
+	}
+	return 0, control.Restart(ctx, args[0])
+}
+
 func runLogs(_ context.Context, o *options, args []string) (int, error) {
 	args, err := o.parse("logs", args, noFlags)
 	if err != nil {

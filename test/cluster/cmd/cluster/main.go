@@ -25,6 +25,7 @@ const usage = `usage: cluster [--state DIR] COMMAND
   status                     say what runs; status 1 if no cluster is up
   exec -- COMMAND...         run a command inside, with kubectl, ctr and KUBECONFIG
   logs [NAME]                print a component's log, or the names there are
+  restart COMPONENT          end it with SIGKILL, start it again
   image load FILE            load an image (a tar) into the node's containerd
   harbor stop|start          end the upstream registry with SIGKILL, start it again
   harbor passwd PASSWORD     change its password
@@ -111,16 +112,17 @@ type command struct {
 
 func commands() map[string]command {
 	return map[string]command{
-		"build":  {anyone: true, run: runBuild},
-		"path":   {anyone: true, run: runPath},
-		"up":     {run: runUp},
-		"down":   {run: runDown},
-		"status": {run: runStatus},
-		"exec":   {run: runExec},
-		"logs":   {anyone: true, run: runLogs},
-		"image":  {run: runImage},
-		"harbor": {run: runHarbor},
-		"node":   {run: runNode}, // what `up` starts inside
+		"build":   {anyone: true, run: runBuild},
+		"path":    {anyone: true, run: runPath},
+		"up":      {run: runUp},
+		"down":    {run: runDown},
+		"status":  {run: runStatus},
+		"exec":    {run: runExec},
+		"logs":    {anyone: true, run: runLogs},
+		"restart": {run: runRestart},
+		"image":   {run: runImage},
+		"harbor":  {run: runHarbor},
+		"node":    {run: runNode}, // what `up` starts inside
 	}
 }
 
