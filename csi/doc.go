@@ -11,7 +11,16 @@
 // containerd reads them at each pull: nothing is restarted, no registry is
 // insecure, and they go as cleanly as they came. Both `server` and the host
 // point to the proxy: any other server would be a way around its refusals.
+// Which folder that is, containerd's own configuration says.
 //
-// The node knows the names of Connectors and the proxy's address. It has no
-// right on anything else.
+// CRI-O and Docker know no hosts.toml, and send a Pod's pull secret to the host
+// of the image's name alone: there the name stays, with the certificate in a
+// `certs.d`, and is found in /etc/hosts.
+//
+// All that is written begins with the same line, or in /etc/hosts ends in the
+// same words; what does not is somebody else's. Whether it stands is said in an
+// annotation of the Node, which then loses its startup taint.
+//
+// The node knows the names of Connectors and the proxy's address, and of Nodes
+// what everybody may know. It has no right on anything else.
 package csi

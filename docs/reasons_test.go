@@ -80,6 +80,7 @@ func TestReasons(t *testing.T) {
 		"Reasons of a Connector's conditions": constants(t, "../api/v1alpha1/conditions.go", "Reason"),
 		"Reasons for what is done to a Pod":   constants(t, "../rewrite/report.go", "Reason"),
 		"Reasons of the proxy":                constants(t, "../proxy/registry/refusal.go", "Reason"),
+		"Reasons of a node":                   constants(t, "../api/v1alpha1/node.go", "NodeReason"),
 		"Reasons of the forward proxy":        constants(t, "../proxy/forward/refusal.go", "Reason"),
 	} {
 		t.Run(heading, func(t *testing.T) {
