@@ -61,8 +61,8 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close()
-	return readAll(file)
+	content, err := readAll(file)
+	return content, errors.Join(err, file.Close())
 }
 
 func readAll(file io.Reader) ([]byte, error) {

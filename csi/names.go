@@ -40,7 +40,7 @@ func (f *HostsFile) Sync(hosts map[string]bool, addresses []netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("open '%s': %w", f.name, err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }() // what was written to it has been told of
 	if replaced(file) {
 		return ErrReplaced
 	}
@@ -92,7 +92,7 @@ func othersLines(content []byte, hosts map[string]bool) (others []byte, taken ma
 		}
 		others = append(others, line...)
 		entry, _, _ := strings.Cut(string(line), "#")
-		for _, name := range strings.Fields(entry) {
+		for name := range strings.FieldsSeq(entry) {
 			if name = strings.ToLower(name); hosts[name] {
 				taken[name] = true
 			}

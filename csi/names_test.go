@@ -58,7 +58,9 @@ func TestHostsFileSync(t *testing.T) {
 		"empty":                 {"", []string{harborHost}, proxyOf("10.96.7.7"), line("10.96.7.7", harborHost), false},
 		"bytes of others":       {"\xff\x00#\r\n", []string{harborHost}, proxyOf("10.96.7.7"), "\xff\x00#\r\n" + line("10.96.7.7", harborHost), false},
 		"named by another": {
-			"10.0.0.1 x " + strings.ToUpper(harborHost) + "\n", []string{harborHost, quayHost}, proxyOf("10.96.7.7"),
+			"10.0.0.1 x " + strings.ToUpper(harborHost) + "\n",
+			[]string{harborHost, quayHost},
+			proxyOf("10.96.7.7"),
 			"10.0.0.1 x " + strings.ToUpper(harborHost) + "\n" + line("10.96.7.7", quayHost), true,
 		},
 		"named in a comment": {"# " + harborHost + "\n", []string{harborHost}, proxyOf("10.96.7.7"), "# " + harborHost + "\n" + line("10.96.7.7", harborHost), false},

@@ -3,6 +3,7 @@ package api_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func TestComponents(t *testing.T) {
 			}
 			out := w.kubectl(w.ctx, "", "kustomize", dir)
 			var set appsv1.DaemonSet
-			for _, manifest := range strings.Split(out.stdout, "\n---\n") {
+			for manifest := range strings.SplitSeq(out.stdout, "\n---\n") {
 				if strings.Contains(manifest, "\nkind: DaemonSet\n") {
 					w.ok(yaml.UnmarshalStrict([]byte(manifest), &set))
 				}
@@ -58,7 +59,7 @@ func TestComponents(t *testing.T) {
 					t.Errorf("'%s' is read-only: %t", m.MountPath, m.ReadOnly)
 				}
 			}
-			w.equal("what is mounted", mounted, append(base[:len(base):len(base)], more...))
+			w.equal("what is mounted", mounted, append(slices.Clip(base), more...))
 		})
 	}
 }
