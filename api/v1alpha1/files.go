@@ -31,6 +31,8 @@ const (
 
 	// DefaultMountPath is where the webhook mounts the volume.
 	DefaultMountPath = "/run/" + Group
+	// MountPathPattern is what a folder of the volume matches: a path that needs no quotes anywhere.
+	MountPathPattern = `^(/[A-Za-z0-9._-]+)+$`
 )
 
 // TokenAudience is the audience of the ServiceAccount tokens that volumes are made for.
