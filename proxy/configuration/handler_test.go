@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"software.sslmate.com/src/go-pkcs12"
@@ -20,6 +21,7 @@ import (
 	"berth.dev/berth/certs"
 	"berth.dev/berth/proxy/configuration"
 	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/route"
 )
 
 var update = flag.Bool("update", false, "write the goldens as they are now") //nolint:gochecknoglobals // flags are
@@ -132,6 +134,70 @@ func trusted(t *testing.T, authorities []byte, files map[string][]byte) {
 			t.Errorf("%s has %d certificates, and the Connectors' must be among them", name, len(have))
 		}
 	}
+}
+
+// TestInterception: a volume trusts the forward proxy for the hosts of its own Connectors, and of no others.
+func TestInterception(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		attributes []string
+		trusted    []string
+	}{
+		"named":   {[]string{"connectors", "shared/hub"}, []string{"shared/hub"}},
+		"unnamed": {nil, []string{"berth-system/central", "demo/harbor"}},
+		"none":    {[]string{"connectors", "demo/plain"}, nil},
+		"in the order of the volume": {
+			[]string{"connectors", "shared/hub,demo/harbor", "configurations", "registry-config"}, []string{"shared/hub", "demo/harbor"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.connector(t, "demo", "plain", "oci", "http://plain.example.com")
+			w.connector(t, "demo", "bad", "oci", "https://bad.example.com")
+			w.connector(t, "shared", "hub", "oci", "https://hub.example.com", everyone())
+			w.connector(t, "berth-system", "central", "harbor", "https://central.example.com", everyone())
+			bundles := map[string]string{}
+			for _, c := range []string{"demo/harbor", "shared/hub", "berth-system/central", "demo/gone"} {
+				bundles[c] = newAuthority(t)
+				if err := w.interception.Put(connectorNamed(t, c), bundles[c]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.interception.Put(connectorNamed(t, "demo/bad"), "-----BEGIN CERTIFICATE-----\nx"); err == nil || !strings.Contains(err.Error(), "'demo/bad'") {
+				t.Errorf("of what is no certificate: %v", err)
+			}
+			w.interception.Delete(connectorNamed(t, "demo/gone"))
+			got := w.get(t, "", tc.attributes...)
+			if got.status != http.StatusOK {
+				t.Fatalf("status %d: %s", got.status, got.message)
+			}
+			want := string(w.authorities)
+			for _, c := range tc.trusted {
+				want += bundles[c]
+			}
+			trusted(t, []byte(want), got.files)
+		})
+	}
+}
+
+func connectorNamed(t *testing.T, text string) route.Connector {
+	t.Helper()
+	name, err := route.ParseName(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// newAuthority is the certificate of a new authority, in PEM.
+func newAuthority(t *testing.T) string {
+	t.Helper()
+	a, err := certs.NewAuthority("test", certs.Scope{Domains: []string{"harbor.example.com"}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(certs.Authorities{a}.Bundle())
 }
 
 // TestShippedAlike: the classes that come with Berth can share a volume.
@@ -257,6 +323,11 @@ func TestGeneration(t *testing.T) {
 		},
 		"token":     func(_ *testing.T, w *world) { w.token += "x" },
 		"authority": func(_ *testing.T, w *world) { w.authorities = append(bytes.Clone(w.authorities), w.authorities...) },
+		"interception": func(t *testing.T, w *world) {
+			if err := w.interception.Put(route.Connector{Namespace: "demo", Name: "harbor"}, newAuthority(t)); err != nil {
+				t.Fatal(err)
+			}
+		},
 	} {
 		w := ready(t)
 		change(t, w)

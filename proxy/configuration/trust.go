@@ -6,16 +6,57 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"slices"
+	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 	"software.sslmate.com/src/go-pkcs12"
 
+	"berth.dev/berth/access"
 	"berth.dev/berth/certs"
+	"berth.dev/berth/route"
 )
 
-// mostTrusts bounds the sets of authorities that are remembered: they rotate, and are few.
-const mostTrusts = 16
+// mostTrusts bounds the sets of authorities that are remembered: one for each
+// namespace with Connectors of its own, of some hundred KiB.
+const mostTrusts = 64
+
+// Interception holds, by Connector, what verifies the forward proxy where it
+// speaks for the Connector's hosts. It is fed from a watch and read on every
+// request. The zero value is empty and ready.
+type Interception struct {
+	byName sync.Map // of []byte, PEM, by route.Connector
+}
+
+// Put takes over a Connector's certificates, in PEM; none, or some that are no good, are none.
+func (i *Interception) Put(name route.Connector, bundle string) error {
+	if bundle == "" {
+		i.byName.Delete(name)
+		return nil
+	}
+	certificates, err := certs.ParseCertificates([]byte(bundle))
+	if err != nil {
+		i.byName.Delete(name)
+		return fmt.Errorf("`status.proxy.interceptionCABundle` of Connector '%s': %w", name, err)
+	}
+	i.byName.Store(name, encode(certificates))
+	return nil
+}
+
+// Delete removes the certificates of a Connector, if there are any.
+func (i *Interception) Delete(name route.Connector) { i.byName.Delete(name) }
+
+// after returns the authorities, with those of the Connectors after them.
+func (i *Interception) after(authorities []byte, connectors []*access.Connector) []byte {
+	all := slices.Clip(authorities)
+	for _, c := range connectors {
+		if own, ok := i.byName.Load(c.Connector); ok {
+			all = append(all, own.([]byte)...) //nolint:forcetypeassert // Put stores no other
+		}
+	}
+	return all
+}
 
 // trust is a set of authorities as files.
 type trust struct {
@@ -31,6 +72,7 @@ type trust struct {
 type trusts struct {
 	public []*x509.Certificate
 	pem    []byte
+	digest [sha256.Size]byte // of pem
 	made   *lru.Cache[[sha256.Size]byte, *trust]
 }
 
@@ -53,6 +95,7 @@ func newTrusts() (*trusts, error) {
 		t.public = append(t.public, certificate)
 	}
 	t.pem = encode(t.public)
+	t.digest = sha256.Sum256(t.pem)
 	return t, nil
 }
 

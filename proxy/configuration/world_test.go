@@ -26,13 +26,14 @@ const secretToken = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LXRva2Vu.c2ln"
 // world is the endpoint with what it knows of a cluster.
 type world struct {
 	http.Handler
-	classes     configuration.Classes
-	catalogue   access.Catalogue
-	caller      identity.Identity
-	err         error // of who asks
-	authorities []byte
-	token       string
-	log         bytes.Buffer
+	classes      configuration.Classes
+	catalogue    access.Catalogue
+	caller       identity.Identity
+	err          error // of who asks
+	authorities  []byte
+	interception configuration.Interception
+	token        string
+	log          bytes.Buffer
 }
 
 // Authenticate implements configuration.Authenticator.
@@ -48,7 +49,7 @@ func newWorld(t testing.TB, changes ...func(*configuration.Options)) *world {
 	}
 	w.connector(t, "demo", "harbor", "harbor", "https://harbor.example.com")
 	o := configuration.Options{
-		Catalogue: &w.catalogue, Classes: &w.classes, Identity: w, Authorities: func() []byte { return w.authorities },
+		Catalogue: &w.catalogue, Classes: &w.classes, Identity: w, Authorities: func() []byte { return w.authorities }, Interception: &w.interception,
 		Trusted: []string{"berth-system"}, ClusterDomain: "cluster.local",
 		Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
 	}
