@@ -48,15 +48,27 @@ func restricted(p *corev1.Pod, group *int64) *corev1.Pod {
 // output is what a Pod that ends has printed.
 func (w world) output(p *corev1.Pod) string {
 	w.Helper()
-	w.ok(lab.Wait(w.ctx, patience, "Pod '"+p.Name+"' to succeed", func(ctx context.Context) (bool, error) {
+	w.finished(p, patience)
+	return w.log(p)
+}
+
+// finished waits until a Pod has ended well.
+func (w world) finished(p *corev1.Pod, limit time.Duration) {
+	w.Helper()
+	w.ok(lab.Wait(w.ctx, limit, "Pod '"+p.Name+"' to succeed", func(ctx context.Context) (bool, error) {
 		if err := w.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
 			return false, err
 		}
 		if p.Status.Phase == corev1.PodFailed {
-			w.Fatalf("the Pod failed: %v", p.Status.ContainerStatuses)
+			w.Fatalf("the Pod failed:\n%s", w.log(p))
 		}
 		return p.Status.Phase == corev1.PodSucceeded, waiting(p)
 	}))
+}
+
+// log is what a Pod has printed.
+func (w world) log(p *corev1.Pod) string {
+	w.Helper()
 	log, err := w.Clientset.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{}).Stream(w.ctx)
 	w.ok(err)
 	defer log.Close()
