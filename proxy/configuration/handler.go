@@ -124,13 +124,14 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, v *volume) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	files, err := v.files()
+	files, err := v.files(strings.Split(r.Header.Get(v1alpha1.FilesHave), ","))
 	if err != nil {
 		h.refuse(w, r, v.values.Namespace, err)
 		return
 	}
 	h.Log.LogAttrs(r.Context(), slog.LevelInfo, "files", slog.String(keyNamespace, v.values.Namespace), slog.Int(keyStatus, http.StatusOK))
-	send(w, http.StatusOK, v1alpha1.Files{Generation: generation, Files: files})
+	files.Generation = generation
+	send(w, http.StatusOK, files)
 }
 
 // refuse says why there are no files.
@@ -163,7 +164,9 @@ func (h *handler) log(ctx context.Context, level slog.Level, namespace string, n
 }
 
 func send(w http.ResponseWriter, status int, answer any) {
+	body, _ := json.Marshal(answer) //nolint:errchkjson // strings and bytes always marshal
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) //nolint:errchkjson // a node that is gone needs no answer
+	_, _ = w.Write(body) // a node that is gone needs no answer
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"software.sslmate.com/src/go-pkcs12"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -198,6 +200,38 @@ func newAuthority(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(certs.Authorities{a}.Bundle())
+}
+
+// TestContentsThatTheNodeHas: the great files are not sent again to a node that has them, and all others are.
+func TestContentsThatTheNodeHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all := w.get(t, "").files
+	bundle, store := v1alpha1.FilesDigest(all[v1alpha1.FileBundle]), v1alpha1.FilesDigest(all[v1alpha1.FileTrustStore])
+	token := v1alpha1.FilesDigest(all[v1alpha1.FileToken])
+	for name, tc := range map[string]struct {
+		have string
+		same map[string]string
+	}{
+		"nothing":        {"", map[string]string{}},
+		"something else": {"x,," + strings.Repeat("0", 64), map[string]string{}},
+		"one":            {"x," + store, map[string]string{v1alpha1.FileTrustStore: store}},
+		"both":           {bundle + "," + store, map[string]string{v1alpha1.FileBundle: bundle, v1alpha1.FileTrustStore: store}},
+		"a small one":    {token, map[string]string{}},
+	} {
+		w.have = tc.have
+		got := w.get(t, "")
+		if diff := cmp.Diff(tc.same, got.same, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: what is not sent (-want +got):\n%s", name, diff)
+		}
+		want := maps.Clone(all)
+		for left := range tc.same {
+			delete(want, left)
+		}
+		if diff := cmp.Diff(want, got.files); diff != "" {
+			t.Errorf("%s: what is sent (-want +got):\n%s", name, diff)
+		}
+	}
 }
 
 // TestShippedAlike: the classes that come with Berth can share a volume.

@@ -14,6 +14,7 @@ import (
 	"software.sslmate.com/src/go-pkcs12"
 
 	"berth.dev/berth/access"
+	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/route"
 )
@@ -66,6 +67,20 @@ type trust struct {
 	bundle []byte
 	// store is the bundle as PKCS #12 without a password, as Java wants it. The same set gives the same bytes.
 	store []byte
+	// digests are those of the great files, by name.
+	digests map[string]string
+}
+
+// leaveOut takes out of the files those whose contents the node has, and returns their digests.
+func (t *trust) leaveOut(files map[string][]byte, have []string) map[string]string {
+	same := map[string]string{}
+	for name, digest := range t.digests {
+		if slices.Contains(have, digest) {
+			same[name] = digest
+			delete(files, name)
+		}
+	}
+	return same
 }
 
 // trusts makes them, each once.
@@ -121,7 +136,10 @@ func (t *trusts) with(authorities []byte) (*trust, error) {
 		return nil, fmt.Errorf("make the trust store: %w", err)
 	}
 	plain := encode(own)
-	made := &trust{authorities: plain, bundle: append(bytes.Clone(plain), t.pem...), store: store}
+	made := &trust{authorities: plain, bundle: slices.Concat(plain, t.pem), store: store}
+	made.digests = map[string]string{
+		v1alpha1.FileBundle: v1alpha1.FilesDigest(made.bundle), v1alpha1.FileTrustStore: v1alpha1.FilesDigest(made.store),
+	}
 	t.made.Add(key, made)
 	return made, nil
 }

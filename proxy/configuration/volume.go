@@ -224,8 +224,8 @@ func (v *volume) generation() string {
 	return hex.EncodeToString(hash[:generationBytes])
 }
 
-// files renders the volume.
-func (v *volume) files() (map[string][]byte, error) {
+// files renders the volume for a node that has some contents.
+func (v *volume) files(have []string) (*v1alpha1.Files, error) {
 	trust, err := v.trusts.with([]byte(v.values.CACert))
 	if err != nil {
 		return nil, err
@@ -250,7 +250,7 @@ func (v *volume) files() (map[string][]byte, error) {
 			all[f.name], writer[f.name] = content, p.name
 		}
 	}
-	return all, nil
+	return &v1alpha1.Files{Same: trust.leaveOut(all, have), Files: all}, nil
 }
 
 func names(parts []part) []string {

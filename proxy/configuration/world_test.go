@@ -33,6 +33,7 @@ type world struct {
 	authorities  []byte
 	interception configuration.Interception
 	token        string
+	have         string // of the node
 	log          bytes.Buffer
 }
 
@@ -125,6 +126,7 @@ type answer struct {
 	header     http.Header
 	files      map[string][]byte
 	generation string
+	same       map[string]string
 	message    string
 }
 
@@ -137,6 +139,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 	}
 	r := httptest.NewRequest(http.MethodGet, v1alpha1.FilesPath+"?"+query.Encode(), nil)
 	r.Header.Set("Authorization", "Bearer "+w.token)
+	r.Header.Set(v1alpha1.FilesHave, w.have)
 	if tag != "" {
 		r.Header.Set("If-None-Match", tag)
 	}
@@ -152,6 +155,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 			t.Fatal(err)
 		}
 	}
+	a.same = body.Same
 	a.files, a.generation, a.message = body.Files.Files, body.Generation, body.Message
 	return a
 }
