@@ -1,6 +1,7 @@
 package csi
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -125,7 +126,7 @@ func readWhole(target string) error {
 		case name == v1alpha1.FileToken:
 			want = 1
 		}
-		if len(content) != want*word || strings.Count(string(content), string(content[:word])) != want {
+		if len(content) != want*word || bytes.Count(content, content[:word]) != want {
 			return errors.New("'" + name + "' is torn")
 		}
 	}

@@ -85,8 +85,8 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 				Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
 				ServiceAccounts: k.accounts,
 			},
-			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
-			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
+			Egress: &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
+			Policy: policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		},
 	})

@@ -290,6 +290,22 @@ func TestRefusals(t *testing.T) {
 		"template fails": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
 			_ = w.class(t, "harbor", "x\n\n{{.Connector}}")
 		}, 422, "file 'out', line 3: at <.Connector>: can't evaluate field Connector"},
+		"template goes on": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
+			_ = w.class(t, "harbor", "x\n{{range 2000000000}}{{end}}")
+		}, 422, "ConnectorClass 'harbor', configuration 'conf', file 'out', line 2: it goes on and on; range over `.Connectors` alone; the administrator must"},
+		"template grows": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
+			_ = w.class(t, "harbor", "{{range 2000000000}}{{$.CACert}}{{end}}")
+		}, 422, "it makes more than a file may have; see to it that it ends; the administrator must"},
+		"files grow together": {[]string{"connectors", "harbor", "configurations", "a,b,c"}, func(_ *testing.T, w *world) {
+			c := &v1alpha1.ConnectorClass{}
+			c.Name = "harbor"
+			for _, name := range []string{"a", "b", "c"} {
+				c.Spec.Configurations = append(c.Spec.Configurations, v1alpha1.ClassConfiguration{Name: name, Files: []v1alpha1.ClassFile{
+					{Name: name, Template: strings.Repeat("{{range 160}}{{$.BundleFile}}"+strings.Repeat("x", 1000)+"{{end}}", 5)},
+				}})
+			}
+			_ = w.classes.Put(c)
+		}, 422, "the files of configurations 'a', 'b', 'c' are more than 2097152 bytes together; mount them in two volumes"},
 		"authority missing": {nil, func(_ *testing.T, w *world) { w.authorities = nil }, 503, "certificate authority is not there yet"},
 		"authority broken":  {nil, func(_ *testing.T, w *world) { w.authorities = []byte("x") }, 500, "the proxy's log says why"},
 	} {

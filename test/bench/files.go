@@ -70,6 +70,9 @@ func serveFiles(ctx context.Context, handlerOf func(authority []byte) (http.Hand
 	return s, nil
 }
 
+// close ends the server; nothing that fails then is measured.
+func (s *filesServer) close() { _ = s.server.Close() }
+
 // oneFile answers with one file that is always the same.
 func oneFile([]byte) (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

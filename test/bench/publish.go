@@ -92,17 +92,17 @@ func publish(ctx context.Context, out *results) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	proxy, err := serveFiles(ctx, filesHandler)
 	if err != nil {
 		return err
 	}
-	defer proxy.server.Close()
+	defer proxy.close()
 	constant, err := serveFiles(ctx, oneFile)
 	if err != nil {
 		return err
 	}
-	defer constant.server.Close()
+	defer constant.close()
 	ours, least := newPlugin(ofProxy(proxy), filepath.Join(folder, "ours")), newPlugin(ofProxy(constant), filepath.Join(folder, "least"))
 	var a, b []time.Duration
 	var ratios []float64

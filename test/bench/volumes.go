@@ -31,8 +31,8 @@ const (
 
 // usage is what the process of a node has used.
 type usage struct {
-	CPU    time.Duration
-	Memory int64 // bytes that are resident
+	CPU    time.Duration `json:"cpu"`
+	Memory int64         `json:"memory"` // bytes that are resident
 }
 
 // volumesOfNode measures a node full of Pods with files: what it costs to publish them again and again while nothing
@@ -45,12 +45,12 @@ func volumesOfNode(ctx context.Context, out *results) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(folder)
+	defer func() { _ = os.RemoveAll(folder) }()
 	server, err := serveFiles(ctx, filesHandler)
 	if err != nil {
 		return err
 	}
-	defer server.server.Close()
+	defer server.close()
 	node, err := startNode(ctx, server, folder)
 	if err != nil {
 		return err

@@ -152,19 +152,23 @@ func TestFilesRefused(t *testing.T) {
 	w := enter(t)
 	image := w.push("1MiB")
 	for name, tc := range map[string]struct {
+		readOnly   bool
 		namespace  []string
 		attributes []string
 		says       string
 	}{
-		"configuration": {[]string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "berth-system/harbor", v1alpha1.VolumeConfigurations, "nothing"}, "has a configuration 'nothing'"},
-		"connector":     {[]string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "nothing"}, "there is no Connector 'nothing'"},
-		"access":        {nil, []string{v1alpha1.VolumeConnectors, "berth-system/harbor"}, "ask its owner"},
-		"attribute":     {[]string{"team", "shop"}, []string{"connector", "berth-system/harbor"}, "which is not known"},
+		"configuration": {true, []string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "berth-system/harbor", v1alpha1.VolumeConfigurations, "nothing"}, "has a configuration 'nothing'"},
+		"connector":     {true, []string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "nothing"}, "there is no Connector 'nothing'"},
+		"access":        {true, nil, []string{v1alpha1.VolumeConnectors, "berth-system/harbor"}, "ask its owner"},
+		"attribute":     {true, []string{"team", "shop"}, []string{"connector", "berth-system/harbor"}, "which is not known"},
+		"writable":      {false, []string{"team", "shop"}, nil, "`pod.spec.volumes[].csi.readOnly` must be 'true'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world{Lab: w.Lab, T: t, ctx: t.Context()}
 			n := w.namespace("refused", tc.namespace...)
-			w.create(withFiles(pod(n.Name, image), tc.attributes...))
+			p := withFiles(pod(n.Name, image), tc.attributes...)
+			p.Spec.Volumes[0].CSI.ReadOnly = &tc.readOnly
+			w.create(p)
 			_, err := w.EventLike(w.ctx, n.Name, "FailedMount", tc.says, patience)
 			w.ok(err)
 		})
