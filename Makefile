@@ -6,7 +6,7 @@ IMAGE := berth.dev/berth:$(TAG)
 CLUSTER := $(BIN)/cluster
 export CGO_ENABLED ?= 0
 
-MODULES := . tools test/cluster test/client/tools test/conformance/suite test/crio
+MODULES := . tools test/builders test/client/tools test/cluster test/conformance/suite test/crio
 UNIT = $$(go list ./... | grep -v /test/)
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v gcc),-race)
@@ -73,7 +73,7 @@ test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that p
 # The programs that are Debian's; tests that need one that is missing are skipped.
 .PHONY: debian
 debian:
-	@for p in nginx:nginx-light skopeo:skopeo buildah:buildah; do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	@for p in nginx:nginx-light skopeo:skopeo buildah:buildah mmdebstrap:mmdebstrap; do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "MISSING, so that tests are skipped:$$missing" >&2; fi
@@ -81,15 +81,25 @@ debian:
 .PHONY: test-cluster
 test-cluster: $(BIN)/gotestsum ## run the tests on a real cluster on this machine; skipped, loudly, without root
 ifeq ($(shell id -u),0)
-	$(MAKE) $(CLUSTER) image
+	$(MAKE) $(CLUSTER) image builders
 	go test -c -o $(BIN)/e2e.test ./test/e2e
 	go build -o $(BIN)/test2json cmd/test2json
-	$(call gotestsum,e2e) --ignore-non-json-output-lines --raw-command -- \
+	BERTH_BUILDERS=$(BUILDERS) $(call gotestsum,e2e) --ignore-non-json-output-lines --raw-command -- \
 	  test/lab/with-cluster.sh $(BIN)/test2json -t -p e2e $(BIN)/e2e.test -test.v=test2json
 else
 	@echo "SKIPPED: the tests on a real cluster need root; run 'sudo make test-cluster'" >&2
 	$(call gotestsum,e2e) -- ./test/e2e
 endif
+
+# The image with which tests build images in Pods. It is made once.
+BUILDERS := $(BIN)/builders.tar
+
+.PHONY: builders
+builders: debian
+	@$(MAKE) --no-print-directory $(BUILDERS) || echo "SKIPPED: the tests that build images in Pods; there is no image to build with" >&2
+
+$(BUILDERS): test/builders/go.mod test/builders/image.sh
+	@test/builders/image.sh $@
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser, FUZZTIME (30s) each

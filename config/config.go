@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"path"
+	"regexp"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +20,10 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/egress"
 )
+
+// proxyAddress is that of the forward proxy that comes with Berth. It leaves the
+// cluster's domain to the resolver of Pods.
+const proxyAddress = v1alpha1.ProxyService + "." + v1alpha1.SystemNamespace + ".svc:3128"
 
 // MaxSize is the most bytes that a configuration file has.
 const MaxSize = 1 << 20
@@ -35,18 +40,36 @@ func Default() v1alpha1.Configuration {
 			{Name: "virtual-kubelet", NodeSelector: map[string]string{"type": "virtual-kubelet"}},
 			{Name: "fargate", Labels: map[string]string{"eks.amazonaws.com/fargate-profile": ""}},
 		},
-		Proxy: v1alpha1.ProxyConfiguration{NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
+		Proxy: v1alpha1.ProxyConfiguration{Address: proxyAddress, NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
 			EgressPolicy: v1alpha1.EgressPolicy{Policy: string(egress.Open), Allow: []string{}, Deny: []string{}},
 			Namespaces:   []v1alpha1.NamespaceEgress{},
 		}},
 		Files: v1alpha1.FilesConfiguration{
-			MountPath: "/run/connectors.berth.dev",
+			Enabled:   true,
+			MountPath: v1alpha1.DefaultMountPath,
 			CAVariables: []string{
 				"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
 				"NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE", "CARGO_HTTP_CAINFO", "DENO_CERT",
 			},
 			JavaTrustStore: true,
+			Variables:      variables(),
 		},
+	}
+}
+
+// variables are those by which tools find the files of the configurations that come with Berth.
+func variables() []v1alpha1.FileVariable {
+	one := func(configuration, name, value string) v1alpha1.FileVariable {
+		return v1alpha1.FileVariable{Configuration: configuration, Name: name, Value: value}
+	}
+	return []v1alpha1.FileVariable{
+		one("registry-config", "DOCKER_CONFIG", v1alpha1.FilesFolder),
+		one("registry-config", "REGISTRY_AUTH_FILE", v1alpha1.FilesFolder+"/config.json"),
+		one("buildkitd", "BUILDKITD_FLAGS", "--config="+v1alpha1.FilesFolder+"/buildkitd.toml"), // of buildctl-daemonless.sh
+		one("containers", "CONTAINERS_REGISTRIES_CONF", v1alpha1.FilesFolder+"/registries.conf"),
+		one("helm", "HELM_REGISTRY_CONFIG", v1alpha1.FilesFolder+"/helm-registry.json"),
+		one("npm", "NPM_CONFIG_USERCONFIG", v1alpha1.FilesFolder+"/npmrc"),
+		one("pip", "PIP_CONFIG_FILE", v1alpha1.FilesFolder+"/pip.conf"),
 	}
 }
 
@@ -155,9 +178,7 @@ func validate(c *v1alpha1.Configuration) error {
 	wrong.tables(c)
 	wrong.proxy(&c.Proxy)
 	wrong.egress(&c.Proxy.Egress)
-	if m := c.Files.MountPath; !path.IsAbs(m) || path.Clean(m) != m || strings.Contains(m, ":") {
-		wrong.addf("files.mountPath", "'%s' must be an absolute path without '..', ':' or a trailing slash", m)
-	}
+	wrong.files(&c.Files)
 	return errors.Join(wrong...)
 }
 
@@ -186,6 +207,23 @@ func (p *problems) tables(c *v1alpha1.Configuration) {
 	for i, n := range c.LeftAlone {
 		if len(n.NodeSelector)+len(n.Labels) == 0 {
 			p.addf(fmt.Sprintf("leftAlone[%d]", i), "must have a `nodeSelector` or `labels`: without them every Pod would be left alone")
+		}
+	}
+}
+
+var mountPaths = regexp.MustCompile(v1alpha1.MountPathPattern)
+
+func (p *problems) files(c *v1alpha1.FilesConfiguration) {
+	if !mountPaths.MatchString(c.MountPath) || path.Clean(c.MountPath) != c.MountPath {
+		p.addf("files.mountPath", "'%s' must be an absolute path of letters, digits, '.', '_' and '-', such as '%s'", c.MountPath, v1alpha1.DefaultMountPath)
+	}
+	for i, v := range c.Variables {
+		field := fmt.Sprintf("files.variables[%d]", i)
+		if v.Configuration == "" {
+			p.addf(field+".configuration", "must be given")
+		}
+		for _, problem := range validation.IsEnvVarName(v.Name) {
+			p.addf(field+".name", "'%s': %s", v.Name, problem)
 		}
 	}
 }

@@ -26,7 +26,8 @@ func TestParse(t *testing.T) {
 		"nothing shows through": {file: head + "pipelines: [{name: mine, labels: {mine: x}}]", change: func(c *v1alpha1.Configuration) {
 			c.Pipelines = []v1alpha1.Pipeline{{Name: "mine", Labels: map[string]string{"mine": "x"}}}
 		}},
-		"a part of an object":   {file: head + "files: {enabled: true}", change: func(c *v1alpha1.Configuration) { c.Files.Enabled = true }},
+		"a part of an object":   {file: head + "files: {enabled: false}", change: func(c *v1alpha1.Configuration) { c.Files.Enabled = false }},
+		"nothing is given":      {file: head + "proxy: {address: ''}", change: func(c *v1alpha1.Configuration) { c.Proxy.Address = "" }},
 		"empty":                 {file: "", err: "must begin with"},
 		"another kind":          {file: "apiVersion: v1\nkind: Pod", err: "must begin with"},
 		"unknown field":         {file: head + "clusterDomian: x", err: "clusterDomian"},
@@ -41,6 +42,9 @@ func TestParse(t *testing.T) {
 		"proxy without a port":  {file: head + "proxy: {address: proxy}", err: "`proxy.address`"},
 		"no-proxy with a comma": {file: head + "proxy: {noProxy: ['a,b']}", err: "`proxy.noProxy[0]`"},
 		"mount path with dots":  {file: head + "files: {mountPath: /a/../b}", err: "`files.mountPath`"},
+		"mount path to quote":   {file: head + "files: {mountPath: '/a b'}", err: "`files.mountPath`"},
+		"variable of no files":  {file: head + "files: {variables: [{name: A, value: b}]}", err: "`files.variables[0].configuration`"},
+		"variable with a space": {file: head + "files: {variables: [{configuration: a, name: 'A B'}]}", err: "`files.variables[0].name`"},
 		"too long":              {file: head + "#" + strings.Repeat("x", config.MaxSize), err: "may have"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -33,12 +33,12 @@ func start(t *testing.T, mounter mount.Interface) (*Plugin, func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return startIn(t, dir, mounter)
+	return startIn(t, dir, anybody{}, mounter)
 }
 
-func startIn(t *testing.T, dir string, mounter mount.Interface) (*Plugin, func()) {
+func startIn(t *testing.T, dir string, files Files, mounter mount.Interface) (*Plugin, func()) {
 	t.Helper()
-	p := &Plugin{Publisher: NewPublisher("node-1", anybody{}, mounter, slog.New(slog.DiscardHandler)), KubeletDir: dir, Version: "test", Log: slog.New(slog.DiscardHandler)}
+	p := &Plugin{Publisher: NewPublisher("node-1", files, mounter, slog.New(slog.DiscardHandler)), KubeletDir: dir, Version: "test", Log: slog.New(slog.DiscardHandler)}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Start(ctx) }()
@@ -91,7 +91,7 @@ func TestRegistration(t *testing.T) {
 	for _, socket := range []string{p.socket(), p.registrationSocket()} {
 		leave(t, socket)
 	}
-	successor, _ := startIn(t, p.KubeletDir, newFakeMounter())
+	successor, _ := startIn(t, p.KubeletDir, anybody{}, newFakeMounter())
 	register(successor)
 }
 

@@ -9,14 +9,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"berth.dev/berth/api/v1alpha1"
 )
@@ -28,6 +32,12 @@ const (
 	dialTimeout = 5 * time.Second
 	// maxAnswer is more than the files of a volume are, in base64.
 	maxAnswer = 16 << 20
+	// maxRest is what may come after an answer, or is read of one that is no good.
+	maxRest = 64 << 10
+	// greatContent is how long a content is that other volumes are likely to share, such as the authorities to trust,
+	// and mostContents how many of those are remembered.
+	greatContent = 64 << 10
+	mostContents = 16
 )
 
 // proxyName is what the proxy's certificate is for, whichever of its addresses is dialled.
@@ -54,10 +64,16 @@ type Source struct {
 	mu     sync.Mutex
 	known  Proxy
 	client *http.Client
+
+	// contents are the great ones of other volumes, by digest.
+	contents *lru.Cache[string, []byte]
 }
 
 // NewSource returns a source that asks the proxy that the node knows.
-func NewSource(n *Node) *Source { return &Source{proxy: n.proxy} }
+func NewSource(n *Node) *Source {
+	contents, _ := lru.New[string, []byte](mostContents) // fails only for a size below 1
+	return &Source{proxy: n.proxy, contents: contents}
+}
 
 // Files returns the files of a volume for who holds the token; nil: the
 // generation is still the one that the volume has. The error is a *Refusal
@@ -81,6 +97,8 @@ func (s *Source) Files(ctx context.Context, token, generation string, attributes
 	if generation != "" {
 		request.Header.Set("If-None-Match", strconv.Quote(generation))
 	}
+	have := s.have()
+	request.Header.Set(v1alpha1.FilesHave, strings.Join(slices.Collect(maps.Keys(have)), ","))
 	response, err := client.Do(request)
 	if err != nil {
 		if wrapped, ok := errors.AsType[*url.Error](err); ok { // it says the whole URL
@@ -88,8 +106,47 @@ func (s *Source) Files(ctx context.Context, token, generation string, attributes
 		}
 		return nil, fmt.Errorf("ask Berth's proxy at %v: %w; is it running? kubectl -n berth-system get pods", proxy.Addresses, err)
 	}
-	defer func() { _ = response.Body.Close() }()
-	return read(response)
+	defer func() {
+		_, _ = io.CopyN(io.Discard, response.Body, maxRest) // only then is the connection used again
+		_ = response.Body.Close()
+	}()
+	files, err := read(response)
+	if err != nil || files == nil {
+		return nil, err
+	}
+	return files, s.complete(files, have)
+}
+
+// have returns what is remembered, which may be forgotten before the answer is there.
+func (s *Source) have() map[string][]byte {
+	all := map[string][]byte{}
+	for _, digest := range s.contents.Keys() {
+		if content, ok := s.contents.Peek(digest); ok {
+			all[digest] = content
+		}
+	}
+	return all
+}
+
+// complete puts in what was not sent, and remembers what was.
+func (s *Source) complete(files *v1alpha1.Files, have map[string][]byte) error {
+	for _, content := range files.Files {
+		if len(content) >= greatContent {
+			s.contents.Add(v1alpha1.FilesDigest(content), content)
+		}
+	}
+	if files.Files == nil {
+		files.Files = map[string][]byte{}
+	}
+	for name, digest := range files.Same {
+		content, ok := have[digest]
+		if !ok {
+			return fmt.Errorf("the proxy left out the content of file %q, which this node has not", name)
+		}
+		files.Files[name] = content
+		s.contents.Get(digest) // it was of use
+	}
+	return nil
 }
 
 // read reads the proxy's answer.

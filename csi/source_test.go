@@ -1,12 +1,14 @@
 package csi
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -51,7 +53,9 @@ func serve(t testing.TB, name string, handler http.HandlerFunc) (*Source, *Proxy
 	t.Cleanup(server.Close)
 	at := netip.MustParseAddrPort(strings.TrimPrefix(server.URL, "https://"))
 	proxy := &Proxy{Addresses: []netip.Addr{at.Addr()}, Port: at.Port(), CACert: ca}
-	return &Source{proxy: func(context.Context) (Proxy, error) { return *proxy, nil }}, proxy
+	s := NewSource(nil)
+	s.proxy = func(context.Context) (Proxy, error) { return *proxy, nil }
+	return s, proxy
 }
 
 // TestSource: what the proxy is asked.
@@ -128,5 +132,57 @@ func TestSourceFails(t *testing.T) {
 				t.Errorf("the token: %v", err)
 			}
 		})
+	}
+}
+
+// TestContents: what another volume has already brought is not asked for again, over one connection.
+func TestContents(t *testing.T) {
+	t.Parallel()
+	great, small := bytes.Repeat([]byte("x"), greatContent), []byte("small")
+	digest := v1alpha1.FilesDigest(great)
+	var from []string
+	s, _ := serve(t, proxyName, func(w http.ResponseWriter, r *http.Request) {
+		from = append(from, r.RemoteAddr)
+		answer := v1alpha1.Files{Generation: "g", Files: map[string][]byte{"bundle": great, "token": small}}
+		switch have := r.Header.Get(v1alpha1.FilesHave); {
+		case r.URL.Query().Has("lie"):
+			answer.Same = map[string]string{"store": v1alpha1.FilesDigest(small)}
+		case have == digest:
+			delete(answer.Files, "bundle")
+			answer.Same = map[string]string{"bundle": digest}
+		case have != "":
+			t.Errorf("the node has: %s", have)
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})
+	for range 3 {
+		files, err := s.Files(t.Context(), "t", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string][]byte{"bundle": great, "token": small}, files.Files); diff != "" {
+			t.Fatalf("the files (-want +got):\n%s", diff)
+		}
+	}
+	if len(from) != 3 || from[0] != from[1] || from[0] != from[2] {
+		t.Errorf("the connections come from %v, want one", from)
+	}
+	if files, err := s.Files(t.Context(), "t", "", url.Values{"lie": {""}}); err == nil || !strings.Contains(err.Error(), `"store"`) {
+		t.Errorf("of what nobody has: %v, %v", files, err)
+	}
+}
+
+// TestContentsAreFew: memory is not for the proxy to fill.
+func TestContentsAreFew(t *testing.T) {
+	t.Parallel()
+	s := NewSource(nil)
+	for i := range 2 * mostContents {
+		content := bytes.Repeat([]byte{byte(i)}, greatContent)
+		if err := s.complete(&v1alpha1.Files{Files: map[string][]byte{"a": content, "b": content[1:]}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(s.have()); got != mostContents {
+		t.Errorf("%d contents are remembered, want %d", got, mostContents)
 	}
 }

@@ -96,19 +96,36 @@ func (v *volume) fill(generation, before string, files map[string][]byte) error 
 	if err := v.root.Mkdir(folder, 0o700); err != nil {
 		return err
 	}
+	inside, err := v.root.OpenRoot(folder)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = inside.Close() }()
 	for name, content := range files {
 		if before != "" && v.same(path.Join(generationPrefix+before, name), content) &&
 			v.root.Link(path.Join(generationPrefix+before, name), path.Join(folder, name)) == nil {
 			continue
 		}
-		if err := v.root.WriteFile(path.Join(folder, name), content, 0o600); err != nil {
-			return err
-		}
-		if err := v.permit(path.Join(folder, name), 0o440, 0o444); err != nil {
+		if err := v.put(inside, name, content); err != nil {
 			return err
 		}
 	}
-	return v.permit(folder, 0o750, 0o755)
+	return v.permit(folder)
+}
+
+// put writes a file that is not there yet.
+func (v *volume) put(folder *os.Root, name string, content []byte) error {
+	f, err := folder.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(content); err == nil && v.group >= 0 {
+		err = f.Chown(-1, v.group)
+	}
+	if err == nil {
+		err = f.Chmod(v.mode(0o440, 0o444))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (v *volume) same(name string, content []byte) bool {
@@ -116,19 +133,29 @@ func (v *volume) same(name string, content []byte) bool {
 	return err == nil && bytes.Equal(have, content)
 }
 
-// permit lets the volume's group read, and everybody where there is none.
-func (v *volume) permit(name string, ofGroup, ofAll fs.FileMode) error {
+// mode is for the volume's group, or for everybody where there is none.
+func (v *volume) mode(ofGroup, ofAll fs.FileMode) fs.FileMode {
 	if v.group < 0 {
-		return v.root.Chmod(name, ofAll)
+		return ofAll
 	}
-	if err := v.root.Chown(name, -1, v.group); err != nil {
-		return err
+	return ofGroup
+}
+
+// permit lets those read a folder who may read the volume.
+func (v *volume) permit(folder string) error {
+	if v.group >= 0 {
+		if err := v.root.Chown(folder, -1, v.group); err != nil {
+			return err
+		}
 	}
-	return v.root.Chmod(name, ofGroup)
+	return v.root.Chmod(folder, v.mode(0o750, 0o755))
 }
 
 // turn makes a link, or leads it elsewhere, in one step.
 func (v *volume) turn(link, target string) error {
+	if err := v.root.Symlink(target, link); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	if have, err := v.root.Readlink(link); err == nil && have == target {
 		return nil
 	}
@@ -149,7 +176,7 @@ func (v *volume) show(files map[string][]byte) error {
 			return err
 		}
 	}
-	return v.permit(".", 0o750, 0o755)
+	return v.permit(".")
 }
 
 // sweep removes what is no more: files that went, generations before the last, and what a crash left.

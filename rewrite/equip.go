@@ -2,6 +2,7 @@ package rewrite
 
 import (
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,20 +11,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 )
 
-// The files of the CSI volume that containers are told of.
-const (
-	// BundleFile holds public authorities and the Connectors'.
-	BundleFile = "ca-bundle.crt"
-	// TrustStoreFile is the same for Java (PKCS #12).
-	TrustStoreFile = "truststore.p12"
-)
-
-const (
-	volumeName = "berth"
-
-	attributeConnectors     = "connectors"
-	attributeConfigurations = "configurations"
-)
+const volumeName = "berth"
 
 // equip gives the containers what they are to have beside images: the files of
 // the CSI volume where they asked for some or get the proxy, and the proxy.
@@ -31,10 +19,9 @@ func equip(pod *corev1.Pod, s *settings, policy *Policy, report *Report) {
 	report.Skips = append(report.Skips, s.invalid...)
 	report.Skips = append(report.Skips, s.notConfigured(policy)...)
 	proxy := s.proxy && policy.Proxy.Address != ""
-	files := policy.Files.Enabled && (proxy || len(s.configurations) > 0)
-	var volume string
-	if files {
-		volume = addVolume(&pod.Spec, s)
+	var files *corev1.Volume
+	if policy.Files.Enabled && (proxy || len(s.configurations) > 0) {
+		files = volume(&pod.Spec, s, &policy.Files)
 	}
 	for _, list := range []struct {
 		name       string
@@ -44,25 +31,25 @@ func equip(pod *corev1.Pod, s *settings, policy *Policy, report *Report) {
 			c := &list.containers[i]
 			field := "spec." + list.name + "{" + c.Name + "}"
 			var folder string
-			if files {
-				folder = mount(c, field, volume, policy.Files.MountPath, report)
+			if files != nil {
+				folder = mount(c, field, files.Name, policy.Files.MountPath, report)
 			}
-			if proxy {
-				addProxy(c, field, s, policy, report)
-			}
-			if folder != "" && proxy {
+			proxied := proxy && addProxy(c, field, s, policy, report)
+			if folder != "" && (proxied || len(s.configurations) > 0) {
 				trust(c, folder, &policy.Files)
+				lead(c, folder, s.configurations, files, &policy.Files)
 			}
 		}
 	}
 }
 
-// addVolume sees to it that the Pod has the CSI volume, and returns its name.
-func addVolume(spec *corev1.PodSpec, s *settings) string {
+// volume returns the Pod's CSI volume, which it adds where the user has none.
+func volume(spec *corev1.PodSpec, s *settings, files *v1alpha1.FilesConfiguration) *corev1.Volume {
 	taken := map[string]bool{}
-	for _, v := range spec.Volumes {
+	for i := range spec.Volumes {
+		v := &spec.Volumes[i]
 		if v.CSI != nil && v.CSI.Driver == v1alpha1.CSIDriver {
-			return v.Name
+			return v
 		}
 		taken[v.Name] = true
 	}
@@ -71,17 +58,24 @@ func addVolume(spec *corev1.PodSpec, s *settings) string {
 		name = volumeName + "-" + strconv.Itoa(i)
 	}
 	readOnly := true
-	attributes := map[string]string{}
+	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+		CSI: &corev1.CSIVolumeSource{Driver: v1alpha1.CSIDriver, ReadOnly: &readOnly, VolumeAttributes: attributes(s, files)},
+	}})
+	return &spec.Volumes[len(spec.Volumes)-1]
+}
+
+func attributes(s *settings, files *v1alpha1.FilesConfiguration) map[string]string {
+	all := map[string]string{}
 	if s.named {
-		attributes[attributeConnectors] = strings.Join(s.connectors, ",")
+		all[v1alpha1.VolumeConnectors] = strings.Join(s.connectors, ",")
 	}
 	if len(s.configurations) > 0 {
-		attributes[attributeConfigurations] = strings.Join(s.configurations, ",")
+		all[v1alpha1.VolumeConfigurations] = strings.Join(s.configurations, ",")
 	}
-	spec.Volumes = append(spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
-		CSI: &corev1.CSIVolumeSource{Driver: v1alpha1.CSIDriver, ReadOnly: &readOnly, VolumeAttributes: attributes},
-	}})
-	return name
+	if files.MountPath != v1alpha1.DefaultMountPath {
+		all[v1alpha1.VolumeMountPath] = files.MountPath
+	}
+	return all
 }
 
 // mount mounts the volume, unless the container has it or something else there,
@@ -106,11 +100,21 @@ func mount(c *corev1.Container, field, volume, folder string, report *Report) st
 // trust names the bundle in every variable that clients look at and that is not set.
 func trust(c *corev1.Container, folder string, files *v1alpha1.FilesConfiguration) {
 	for _, name := range files.CAVariables {
-		setDefault(c, name, folder+"/"+BundleFile)
+		setDefault(c, name, folder+"/"+v1alpha1.FileBundle)
 	}
 	if files.JavaTrustStore {
-		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+folder+"/"+TrustStoreFile+
+		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+folder+"/"+v1alpha1.FileTrustStore+
 			" -Djavax.net.ssl.trustStoreType=PKCS12")
+	}
+}
+
+// lead tells tools where the files of the configurations are that were asked for, as far as the volume has them.
+func lead(c *corev1.Container, folder string, configurations []string, volume *corev1.Volume, files *v1alpha1.FilesConfiguration) {
+	has := entries(volume.CSI.VolumeAttributes[v1alpha1.VolumeConfigurations])
+	for _, v := range files.Variables {
+		if slices.Contains(configurations, v.Configuration) && slices.Contains(has, v.Configuration) {
+			setDefault(c, v.Name, strings.ReplaceAll(v.Value, v1alpha1.FilesFolder, folder))
+		}
 	}
 }
 

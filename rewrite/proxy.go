@@ -22,21 +22,22 @@ const (
 
 // addProxy gives a container the forward proxy. The token comes from a Secret,
 // by a variable of its own that the URL refers to: no token stands in a Pod,
-// or in an audit log of patches.
-func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, report *Report) {
+// or in an audit log of patches. It reports whether the container has it: who
+// has other proxies knows himself whom to trust.
+func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, report *Report) bool {
 	if taken := lookup(c, envToken); taken != nil && !ours(taken) {
 		report.skip(Skip{
 			Field: path + ".env", Reason: ReasonVariableTaken,
 			Detail: "'" + envToken + "'; rename it, so that the container can be given the proxy",
 		})
-		return
+		return false
 	}
 	own := slices.DeleteFunc([]string{envHTTP, envHTTPS}, func(name string) bool { return !ownProxy(c, name) })
 	if len(own) > 0 {
 		report.skip(Skip{Field: path + ".env", Reason: ReasonVariableTaken, Detail: "the container keeps its own '" + strings.Join(own, "' and '") + "'"})
 	}
 	if len(own) == 2 {
-		return
+		return false
 	}
 	before := len(c.Env)
 	if lookup(c, envToken) == nil {
@@ -52,6 +53,7 @@ func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, rep
 	if len(c.Env) > before {
 		report.Changes = append(report.Changes, Change{Field: path + ".env", Reason: ReasonProxyAdded, To: policy.Proxy.Address})
 	}
+	return true
 }
 
 func ours(v *corev1.EnvVar) bool {

@@ -106,10 +106,25 @@ type NamespaceEgress struct {
 type FilesConfiguration struct {
 	// enabled says that the CSI driver is installed. Where it is not, no Pod is given its volume.
 	Enabled bool `json:"enabled"`
-	// mountPath is the folder of the volume in every container.
+	// mountPath is the folder of the volume in every container. It matches MountPathPattern.
 	MountPath string `json:"mountPath"`
 	// caVariables are environment variables that name a file of certificate authorities to trust.
 	CAVariables []string `json:"caVariables"`
 	// javaTrustStore says whether JAVA_TOOL_OPTIONS names the trust store.
 	JavaTrustStore bool `json:"javaTrustStore"`
+	// variables are those by which tools find the files of a configuration that a Pod asks for.
+	Variables []FileVariable `json:"variables"`
 }
+
+// FileVariable is an environment variable by which a tool finds the files of a configuration.
+type FileVariable struct {
+	// configuration that has the files.
+	Configuration string `json:"configuration"`
+	// name of the variable.
+	Name string `json:"name"`
+	// value of the variable, in which '{folder}' stands for the folder of the volume.
+	Value string `json:"value"`
+}
+
+// FilesFolder stands for the folder of the volume in the value of a FileVariable.
+const FilesFolder = "{folder}"

@@ -1,5 +1,10 @@
 package v1alpha1
 
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
 // The files that every CSI volume has, whatever else its Pod asked for.
 const (
 	// FileEnv holds the proxy variables, `NAME=VALUE` on each line.
@@ -31,6 +36,8 @@ const (
 
 	// DefaultMountPath is where the webhook mounts the volume.
 	DefaultMountPath = "/run/" + Group
+	// MountPathPattern is what a folder of the volume matches: a path that needs no quotes anywhere.
+	MountPathPattern = `^(/[A-Za-z0-9._-]+)+$`
 )
 
 // TokenAudience is the audience of the ServiceAccount tokens that volumes are made for.
@@ -43,6 +50,16 @@ const TokenAudience = Group
 // 304 says that nothing changed.
 const FilesPath = "/configuration/v1/files"
 
+// FilesHave is the header by which a node says which contents it has from other
+// volumes, so that they are not sent again: their digests, separated by commas.
+const FilesHave = "Berth-Have"
+
+// FilesDigest is how a node and the proxy name a content.
+func FilesDigest(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
 // Files is what stands in a volume.
 //
 // +kubebuilder:object:generate=false
@@ -51,6 +68,8 @@ type Files struct {
 	Generation string `json:"generation"`
 	// Files are the contents by file name.
 	Files map[string][]byte `json:"files"`
+	// Same are further files, whose contents the node has: their digests by file name.
+	Same map[string]string `json:"same,omitempty"`
 }
 
 // FilesError says why there are no files.

@@ -20,12 +20,14 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	volumes "berth.dev/berth/proxy/configuration"
 	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/route"
 )
 
 // files is what the proxy knows for the files of volumes.
 type files struct {
-	classes   volumes.Classes
-	authority atomic.Pointer[[]byte] // in PEM
+	classes      volumes.Classes
+	interception volumes.Interception
+	authority    atomic.Pointer[[]byte] // in PEM
 }
 
 // fill keeps the classes' configurations as the cluster's are.
@@ -39,6 +41,13 @@ func (f *files) fill(ctx context.Context, informers cache.Informers) (synced fun
 		func(c *v1alpha1.ConnectorClass) { f.classes.Delete(c.Name) })
 }
 
+// trust takes over what verifies the forward proxy for a Connector's hosts, as the status has it: before anything is signed with it.
+func (f *files) trust(name route.Connector, c *v1alpha1.Connector) {
+	if err := f.interception.Put(name, c.Status.Proxy.InterceptionCABundle); err != nil {
+		ctrl.Log.WithName("files").Error(err, "a Connector's certificate authority cannot be used")
+	}
+}
+
 func (f *files) authorities() []byte {
 	if known := f.authority.Load(); known != nil {
 		return *known
@@ -48,10 +57,10 @@ func (f *files) authorities() []byte {
 
 // handler answers for the files of volumes, and leaves all other requests to
 // registries. Tokens go over TLS alone.
-func (f *files) handler(k *knowledge, accounts *identity.ServiceAccounts, registries http.Handler) (http.Handler, error) {
+func (f *files) handler(k *knowledge, registries http.Handler) (http.Handler, error) {
 	settings := k.settings.now() // as they are at the start: files that exist were made from them
 	handler, err := volumes.New(volumes.Options{
-		Catalogue: &k.catalogue, Classes: &f.classes, Identity: accounts, Authorities: f.authorities,
+		Catalogue: &k.catalogue, Classes: &f.classes, Identity: k.accounts, Authorities: f.authorities, Interception: &f.interception,
 		Trusted: settings.TrustedNamespaces, ClusterDomain: k.domain, ForwardAddress: settings.Proxy.Address,
 		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.NoProxy, Log: slog.Default(),
 	})

@@ -80,9 +80,13 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 		address: o.forward.address, leave: o.serve.leave, drain: o.serve.drain,
 		options: forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
-			Identity: identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
-			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
-			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
+			// Of the Secret 'berth-proxy', or of a volume's `http.proxy`.
+			Identity: identity.Either{
+				Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
+				ServiceAccounts: k.accounts,
+			},
+			Egress: &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
+			Policy: policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		},
 	})

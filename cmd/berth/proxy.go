@@ -77,9 +77,10 @@ type knowledge struct {
 	settings *configuration
 	// authorities sign for the hosts of Connectors.
 	authorities *forward.Authorities
-	// registries and namespaces are there once handler was called.
+	// registries, namespaces and accounts are there once handler was called.
 	registries *upstream.Registries
 	namespaces namespaceStore
+	accounts   *identity.ServiceAccounts
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
@@ -195,8 +196,10 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
 			follower.Follow(name, controller.SecretsOf(c)...)
+			k.files.trust(name, c)
 		} else {
 			follower.Follow(name)
+			k.files.interception.Delete(name)
 			k.registries.Forget(c.UID)
 		}
 	})
@@ -221,15 +224,15 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		return nil, fmt.Errorf("the cache has no store of its own: %T", namespaces)
 	}
 	k.namespaces = namespaceStore{shared.GetStore()}
-	accounts, err := serviceAccounts(mgr.GetConfig(), k.namespaces)
+	k.accounts, err = serviceAccounts(mgr.GetConfig(), k.namespaces)
 	if err != nil {
 		return nil, err
 	}
-	return k.files.handler(k, accounts, registry.New(registry.Options{
+	return k.files.handler(k, registry.New(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity: identity.Either{
 			Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
-			ServiceAccounts: accounts,
+			ServiceAccounts: k.accounts,
 		},
 		Upstream: k.registries,
 

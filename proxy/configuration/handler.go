@@ -40,6 +40,8 @@ type Options struct {
 	Identity Authenticator
 	// Authorities returns what verifies the proxy, in PEM; empty while it is not known.
 	Authorities func() []byte
+	// Interception holds what verifies the forward proxy where it speaks for a Connector's hosts.
+	Interception *Interception
 	// Trusted are the namespaces whose Connectors every Pod may be given without naming them.
 	Trusted []string
 	// ClusterDomain is the DNS suffix of Services, such as 'cluster.local'.
@@ -93,7 +95,7 @@ func (h *handler) volume(r *http.Request, caller identity.Identity) (*volume, er
 	if err != nil {
 		return nil, err
 	}
-	parts, err := h.parts(a.configurations, connectors)
+	parts, err := h.parts(a.configurations, connectors[:min(len(connectors), most)])
 	if err != nil {
 		return nil, err
 	}
@@ -101,17 +103,14 @@ func (h *handler) volume(r *http.Request, caller identity.Identity) (*volume, er
 	if len(authorities) == 0 {
 		return nil, refuse(http.StatusServiceUnavailable, ReasonNotReady, "the proxy's certificate authority is not there yet; it is tried again")
 	}
-	trust, err := h.trusts.with(authorities)
-	if err != nil {
-		return nil, err
-	}
+	authorities = h.Interception.after(authorities, connectors)
 	token := identity.Bearer(r)
-	return &volume{parts: parts, trust: trust, values: Values{
+	return &volume{parts: parts, trusts: h.trusts, values: Values{
 		Namespace: caller.Namespace, Token: token, MountPath: a.mountPath,
 		ProxyURL: proxyURL(h.ForwardAddress, a.connectors, token),
 		NoProxy:  noProxy(h.ClusterDomain, h.APIServer, h.NoProxy),
 		CAFile:   a.mountPath + "/" + v1alpha1.FileCA, BundleFile: a.mountPath + "/" + v1alpha1.FileBundle,
-		CACert: string(trust.authorities),
+		CACert: string(authorities),
 	}}, nil
 }
 
@@ -125,13 +124,14 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request, v *volume) {
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	files, err := v.files()
+	files, err := v.files(strings.Split(r.Header.Get(v1alpha1.FilesHave), ","))
 	if err != nil {
 		h.refuse(w, r, v.values.Namespace, err)
 		return
 	}
 	h.Log.LogAttrs(r.Context(), slog.LevelInfo, "files", slog.String(keyNamespace, v.values.Namespace), slog.Int(keyStatus, http.StatusOK))
-	send(w, http.StatusOK, v1alpha1.Files{Generation: generation, Files: files})
+	files.Generation = generation
+	send(w, http.StatusOK, files)
 }
 
 // refuse says why there are no files.
@@ -164,7 +164,9 @@ func (h *handler) log(ctx context.Context, level slog.Level, namespace string, n
 }
 
 func send(w http.ResponseWriter, status int, answer any) {
+	body, _ := json.Marshal(answer) //nolint:errchkjson // strings and bytes always marshal
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) //nolint:errchkjson // a node that is gone needs no answer
+	_, _ = w.Write(body) // a node that is gone needs no answer
 }

@@ -6,20 +6,24 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"software.sslmate.com/src/go-pkcs12"
 
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/proxy/configuration"
 	"berth.dev/berth/proxy/identity"
+	"berth.dev/berth/route"
 )
 
 var update = flag.Bool("update", false, "write the goldens as they are now") //nolint:gochecknoglobals // flags are
@@ -134,6 +138,102 @@ func trusted(t *testing.T, authorities []byte, files map[string][]byte) {
 	}
 }
 
+// TestInterception: a volume trusts the forward proxy for the hosts of its own Connectors, and of no others.
+func TestInterception(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		attributes []string
+		trusted    []string
+	}{
+		"named":   {[]string{"connectors", "shared/hub"}, []string{"shared/hub"}},
+		"unnamed": {nil, []string{"berth-system/central", "demo/harbor"}},
+		"none":    {[]string{"connectors", "demo/plain"}, nil},
+		"in the order of the volume": {
+			[]string{"connectors", "shared/hub,demo/harbor", "configurations", "registry-config"}, []string{"shared/hub", "demo/harbor"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.connector(t, "demo", "plain", "oci", "http://plain.example.com")
+			w.connector(t, "demo", "bad", "oci", "https://bad.example.com")
+			w.connector(t, "shared", "hub", "oci", "https://hub.example.com", everyone())
+			w.connector(t, "berth-system", "central", "harbor", "https://central.example.com", everyone())
+			bundles := map[string]string{}
+			for _, c := range []string{"demo/harbor", "shared/hub", "berth-system/central", "demo/gone"} {
+				bundles[c] = newAuthority(t)
+				if err := w.interception.Put(connectorNamed(t, c), bundles[c]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.interception.Put(connectorNamed(t, "demo/bad"), "-----BEGIN CERTIFICATE-----\nx"); err == nil || !strings.Contains(err.Error(), "'demo/bad'") {
+				t.Errorf("of what is no certificate: %v", err)
+			}
+			w.interception.Delete(connectorNamed(t, "demo/gone"))
+			got := w.get(t, "", tc.attributes...)
+			if got.status != http.StatusOK {
+				t.Fatalf("status %d: %s", got.status, got.message)
+			}
+			want := string(w.authorities)
+			for _, c := range tc.trusted {
+				want += bundles[c]
+			}
+			trusted(t, []byte(want), got.files)
+		})
+	}
+}
+
+func connectorNamed(t *testing.T, text string) route.Connector {
+	t.Helper()
+	name, err := route.ParseName(text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// newAuthority is the certificate of a new authority, in PEM.
+func newAuthority(t *testing.T) string {
+	t.Helper()
+	a, err := certs.NewAuthority("test", certs.Scope{Domains: []string{"harbor.example.com"}}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(certs.Authorities{a}.Bundle())
+}
+
+// TestContentsThatTheNodeHas: the great files are not sent again to a node that has them, and all others are.
+func TestContentsThatTheNodeHas(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	all := w.get(t, "").files
+	bundle, store := v1alpha1.FilesDigest(all[v1alpha1.FileBundle]), v1alpha1.FilesDigest(all[v1alpha1.FileTrustStore])
+	token := v1alpha1.FilesDigest(all[v1alpha1.FileToken])
+	for name, tc := range map[string]struct {
+		have string
+		same map[string]string
+	}{
+		"nothing":        {"", map[string]string{}},
+		"something else": {"x,," + strings.Repeat("0", 64), map[string]string{}},
+		"one":            {"x," + store, map[string]string{v1alpha1.FileTrustStore: store}},
+		"both":           {bundle + "," + store, map[string]string{v1alpha1.FileBundle: bundle, v1alpha1.FileTrustStore: store}},
+		"a small one":    {token, map[string]string{}},
+	} {
+		w.have = tc.have
+		got := w.get(t, "")
+		if diff := cmp.Diff(tc.same, got.same, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s: what is not sent (-want +got):\n%s", name, diff)
+		}
+		want := maps.Clone(all)
+		for left := range tc.same {
+			delete(want, left)
+		}
+		if diff := cmp.Diff(want, got.files); diff != "" {
+			t.Errorf("%s: what is sent (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // TestShippedAlike: the classes that come with Berth can share a volume.
 func TestShippedAlike(t *testing.T) {
 	t.Parallel()
@@ -190,6 +290,22 @@ func TestRefusals(t *testing.T) {
 		"template fails": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
 			_ = w.class(t, "harbor", "x\n\n{{.Connector}}")
 		}, 422, "file 'out', line 3: at <.Connector>: can't evaluate field Connector"},
+		"template goes on": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
+			_ = w.class(t, "harbor", "x\n{{range 2000000000}}{{end}}")
+		}, 422, "ConnectorClass 'harbor', configuration 'conf', file 'out', line 2: it goes on and on; range over `.Connectors` alone; the administrator must"},
+		"template grows": {[]string{"connectors", "harbor", "configurations", "conf"}, func(t *testing.T, w *world) {
+			_ = w.class(t, "harbor", "{{range 2000000000}}{{$.CACert}}{{end}}")
+		}, 422, "it makes more than a file may have; see to it that it ends; the administrator must"},
+		"files grow together": {[]string{"connectors", "harbor", "configurations", "a,b,c"}, func(_ *testing.T, w *world) {
+			c := &v1alpha1.ConnectorClass{}
+			c.Name = "harbor"
+			for _, name := range []string{"a", "b", "c"} {
+				c.Spec.Configurations = append(c.Spec.Configurations, v1alpha1.ClassConfiguration{Name: name, Files: []v1alpha1.ClassFile{
+					{Name: name, Template: strings.Repeat("{{range 160}}{{$.BundleFile}}"+strings.Repeat("x", 1000)+"{{end}}", 5)},
+				}})
+			}
+			_ = w.classes.Put(c)
+		}, 422, "the files of configurations 'a', 'b', 'c' are more than 2097152 bytes together; mount them in two volumes"},
 		"authority missing": {nil, func(_ *testing.T, w *world) { w.authorities = nil }, 503, "certificate authority is not there yet"},
 		"authority broken":  {nil, func(_ *testing.T, w *world) { w.authorities = []byte("x") }, 500, "the proxy's log says why"},
 	} {
@@ -257,6 +373,11 @@ func TestGeneration(t *testing.T) {
 		},
 		"token":     func(_ *testing.T, w *world) { w.token += "x" },
 		"authority": func(_ *testing.T, w *world) { w.authorities = append(bytes.Clone(w.authorities), w.authorities...) },
+		"interception": func(t *testing.T, w *world) {
+			if err := w.interception.Put(route.Connector{Namespace: "demo", Name: "harbor"}, newAuthority(t)); err != nil {
+				t.Fatal(err)
+			}
+		},
 	} {
 		w := ready(t)
 		change(t, w)

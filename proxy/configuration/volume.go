@@ -21,8 +21,10 @@ import (
 const (
 	// format goes into every generation: it changes when the files are made in another way.
 	format = "1"
-	// most bounds the Connectors and the configurations of a volume.
+	// most bounds the Connectors that a volume names, those that templates see, and its configurations.
 	most = 64
+	// mostGranted bounds the Connectors of a volume that names none, whose authorities must fit into it several times.
+	mostGranted = 512
 	// maxVolume is the most that templates may make for a volume.
 	maxVolume = 2 << 20
 	// generationBytes of a hash are enough to tell two sets of files of one Pod apart.
@@ -31,8 +33,7 @@ const (
 	maxAttribute = 16 << 10
 )
 
-// mountPaths are those that need no quotes anywhere.
-var mountPaths = regexp.MustCompile(`^(/[A-Za-z0-9._-]+)+$`)
+var mountPaths = regexp.MustCompile(v1alpha1.MountPathPattern)
 
 // attributes are those of a volume, as its Pod has them.
 type attributes struct {
@@ -139,7 +140,7 @@ func (h *handler) granted(caller access.Caller) []*access.Connector {
 	slices.SortFunc(visible, func(a, b *access.Connector) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
-	return visible[:min(len(visible), most)]
+	return visible[:min(len(visible), mostGranted)]
 }
 
 // part is a configuration of a volume, with the Connectors that it is about.
@@ -209,13 +210,13 @@ func (p *part) usable(connectors bool, offered []string) error {
 type volume struct {
 	values Values
 	parts  []part
-	trust  *trust
+	trusts *trusts
 }
 
 // generation is a hash of what goes in: as long as it stays, so do the files.
 func (v *volume) generation() string {
 	var all bytes.Buffer
-	fmt.Fprintf(&all, "%s %x\n%q\n", format, sha256.Sum256(v.trust.bundle), v.values)
+	fmt.Fprintf(&all, "%s %x\n%q\n", format, v.trusts.digest, v.values)
 	for _, p := range v.parts {
 		fmt.Fprintf(&all, "%q %x %q\n", p.name, p.set.digest, p.connectors)
 	}
@@ -223,9 +224,13 @@ func (v *volume) generation() string {
 	return hex.EncodeToString(hash[:generationBytes])
 }
 
-// files renders the volume.
-func (v *volume) files() (map[string][]byte, error) {
-	all := fixed(&v.values, v.trust)
+// files renders the volume for a node that has some contents.
+func (v *volume) files(have []string) (*v1alpha1.Files, error) {
+	trust, err := v.trusts.with([]byte(v.values.CACert))
+	if err != nil {
+		return nil, err
+	}
+	all := fixed(&v.values, trust)
 	writer := map[string]string{}
 	total := 0
 	for _, p := range v.parts {
@@ -245,7 +250,7 @@ func (v *volume) files() (map[string][]byte, error) {
 			all[f.name], writer[f.name] = content, p.name
 		}
 	}
-	return all, nil
+	return &v1alpha1.Files{Same: trust.leaveOut(all, have), Files: all}, nil
 }
 
 func names(parts []part) []string {

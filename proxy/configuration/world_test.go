@@ -26,13 +26,15 @@ const secretToken = "eyJhbGciOiJSUzI1NiJ9.c2VjcmV0LXRva2Vu.c2ln"
 // world is the endpoint with what it knows of a cluster.
 type world struct {
 	http.Handler
-	classes     configuration.Classes
-	catalogue   access.Catalogue
-	caller      identity.Identity
-	err         error // of who asks
-	authorities []byte
-	token       string
-	log         bytes.Buffer
+	classes      configuration.Classes
+	catalogue    access.Catalogue
+	caller       identity.Identity
+	err          error // of who asks
+	authorities  []byte
+	interception configuration.Interception
+	token        string
+	have         string // of the node
+	log          bytes.Buffer
 }
 
 // Authenticate implements configuration.Authenticator.
@@ -48,7 +50,7 @@ func newWorld(t testing.TB, changes ...func(*configuration.Options)) *world {
 	}
 	w.connector(t, "demo", "harbor", "harbor", "https://harbor.example.com")
 	o := configuration.Options{
-		Catalogue: &w.catalogue, Classes: &w.classes, Identity: w, Authorities: func() []byte { return w.authorities },
+		Catalogue: &w.catalogue, Classes: &w.classes, Identity: w, Authorities: func() []byte { return w.authorities }, Interception: &w.interception,
 		Trusted: []string{"berth-system"}, ClusterDomain: "cluster.local",
 		Log: slog.New(slog.NewJSONHandler(&w.log, nil)),
 	}
@@ -124,6 +126,7 @@ type answer struct {
 	header     http.Header
 	files      map[string][]byte
 	generation string
+	same       map[string]string
 	message    string
 }
 
@@ -136,6 +139,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 	}
 	r := httptest.NewRequest(http.MethodGet, v1alpha1.FilesPath+"?"+query.Encode(), nil)
 	r.Header.Set("Authorization", "Bearer "+w.token)
+	r.Header.Set(v1alpha1.FilesHave, w.have)
 	if tag != "" {
 		r.Header.Set("If-None-Match", tag)
 	}
@@ -151,6 +155,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 			t.Fatal(err)
 		}
 	}
+	a.same = body.Same
 	a.files, a.generation, a.message = body.Files.Files, body.Generation, body.Message
 	return a
 }

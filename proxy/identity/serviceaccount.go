@@ -118,6 +118,11 @@ func (s *ServiceAccounts) Authenticate(r *http.Request) (Identity, error) {
 	}, nil
 }
 
+// Verify returns whose token it is, with the errors of Authenticate.
+func (s *ServiceAccounts) Verify(raw string) (Identity, error) {
+	return s.Authenticate(&http.Request{Header: http.Header{"Authorization": {"Bearer " + raw}}})
+}
+
 // verify asks the memory, and then the API server.
 func (s *ServiceAccounts) verify(ctx context.Context, raw string) (reviewed, error) {
 	if len(raw) > maxServiceAccountToken {
@@ -219,14 +224,23 @@ type Either struct {
 	ServiceAccounts *ServiceAccounts
 }
 
-// Authenticate returns who sent the request, with the errors of the two. What
-// cannot be a berth token may be the other.
+// Authenticate returns who sent the request, with the errors of the two.
 func (e Either) Authenticate(r *http.Request) (Identity, error) {
-	found, err := e.Berth.Authenticate(r)
+	raw, ok := shown(r)
+	if !ok {
+		return Identity{}, ErrNoCredentials
+	}
+	return e.Verify(raw)
+}
+
+// Verify returns whose token it is, with the errors of the two. What cannot be
+// a berth token may be the other.
+func (e Either) Verify(raw string) (Identity, error) {
+	found, err := e.Berth.Verify(raw)
 	if !errors.Is(err, token.ErrMalformed) && !errors.Is(err, token.ErrUnknownKey) {
 		return found, err
 	}
-	other, otherwise := e.ServiceAccounts.Authenticate(r)
+	other, otherwise := e.ServiceAccounts.Verify(raw)
 	if errors.Is(otherwise, token.ErrMalformed) {
 		return found, err
 	}

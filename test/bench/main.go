@@ -1,7 +1,8 @@
 // Command bench measures Berth's admission against its bars: by how much it may
 // cost more than a webhook that only decodes the Pod and allows it, how that
 // grows with the number of Connectors and of containers, and the memory that a
-// large cluster takes.
+// large cluster takes; and a node's volumes: what it takes to publish one, and
+// to have many.
 //
 // A bar is a ratio of two things measured in the same run by turns, so that a
 // slow or busy machine slows both. Absolute times stand beside it for readers;
@@ -11,7 +12,7 @@
 //	      handle 142µs, decode alone 108µs
 //
 // Arguments name the measures that are wanted: memory, handle, connectors,
-// containers, https. Without any, all are taken.
+// containers, https, publish, volumes. Without any, all are taken. The last two need root.
 package main
 
 import (
@@ -37,12 +38,15 @@ func main() {
 
 func run(ctx context.Context, names []string) error {
 	ctrl.SetLogger(logr.Discard())
+	if len(names) > 0 && names[0] == nodeArgument {
+		return beNode(ctx, names[1:])
+	}
 	r := &results{}
 	// Memory first: it is measured against a heap that nothing else has grown.
 	for _, m := range []struct {
 		name string
 		take func(context.Context, *results) error
-	}{{"memory", memory}, {"handle", handle}, {"connectors", connectors}, {"containers", containers}, {"https", overHTTPS}} {
+	}{{"memory", memory}, {"handle", handle}, {"connectors", connectors}, {"containers", containers}, {"https", overHTTPS}, {"publish", publish}, {"volumes", volumesOfNode}} {
 		if len(names) > 0 && !slices.Contains(names, m.name) {
 			continue
 		}

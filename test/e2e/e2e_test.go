@@ -21,6 +21,9 @@ import (
 	"berth.dev/berth/test/lab"
 )
 
+// registry is the upstream's name.
+const registry = "harbor.example.com"
+
 // patience is for things that take seconds.
 const patience = 90 * time.Second
 
@@ -96,7 +99,7 @@ func (w world) push(size string) string {
 	name := "test/" + rand.String(8) + ":v1"
 	_, err := w.Harbor(w.ctx, "push", name, "--size", size)
 	w.ok(err)
-	return "harbor.example.com/" + name
+	return registry + "/" + name
 }
 
 // pod is a Pod that runs an image as its user wrote it.

@@ -48,15 +48,27 @@ func restricted(p *corev1.Pod, group *int64) *corev1.Pod {
 // output is what a Pod that ends has printed.
 func (w world) output(p *corev1.Pod) string {
 	w.Helper()
-	w.ok(lab.Wait(w.ctx, patience, "Pod '"+p.Name+"' to succeed", func(ctx context.Context) (bool, error) {
+	w.finished(p, patience)
+	return w.log(p)
+}
+
+// finished waits until a Pod has ended well.
+func (w world) finished(p *corev1.Pod, limit time.Duration) {
+	w.Helper()
+	w.ok(lab.Wait(w.ctx, limit, "Pod '"+p.Name+"' to succeed", func(ctx context.Context) (bool, error) {
 		if err := w.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
 			return false, err
 		}
 		if p.Status.Phase == corev1.PodFailed {
-			w.Fatalf("the Pod failed: %v", p.Status.ContainerStatuses)
+			w.Fatalf("the Pod failed:\n%s", w.log(p))
 		}
 		return p.Status.Phase == corev1.PodSucceeded, waiting(p)
 	}))
+}
+
+// log is what a Pod has printed.
+func (w world) log(p *corev1.Pod) string {
+	w.Helper()
 	log, err := w.Clientset.CoreV1().Pods(p.Namespace).GetLogs(p.Name, &corev1.PodLogOptions{}).Stream(w.ctx)
 	w.ok(err)
 	defer log.Close()
@@ -140,19 +152,23 @@ func TestFilesRefused(t *testing.T) {
 	w := enter(t)
 	image := w.push("1MiB")
 	for name, tc := range map[string]struct {
+		readOnly   bool
 		namespace  []string
 		attributes []string
 		says       string
 	}{
-		"configuration": {[]string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "berth-system/harbor", v1alpha1.VolumeConfigurations, "nothing"}, "has a configuration 'nothing'"},
-		"connector":     {[]string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "nothing"}, "there is no Connector 'nothing'"},
-		"access":        {nil, []string{v1alpha1.VolumeConnectors, "berth-system/harbor"}, "ask its owner"},
-		"attribute":     {[]string{"team", "shop"}, []string{"connector", "berth-system/harbor"}, "which is not known"},
+		"configuration": {true, []string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "berth-system/harbor", v1alpha1.VolumeConfigurations, "nothing"}, "has a configuration 'nothing'"},
+		"connector":     {true, []string{"team", "shop"}, []string{v1alpha1.VolumeConnectors, "nothing"}, "there is no Connector 'nothing'"},
+		"access":        {true, nil, []string{v1alpha1.VolumeConnectors, "berth-system/harbor"}, "ask its owner"},
+		"attribute":     {true, []string{"team", "shop"}, []string{"connector", "berth-system/harbor"}, "which is not known"},
+		"writable":      {false, []string{"team", "shop"}, nil, "`pod.spec.volumes[].csi.readOnly` must be 'true'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := world{Lab: w.Lab, T: t, ctx: t.Context()}
 			n := w.namespace("refused", tc.namespace...)
-			w.create(withFiles(pod(n.Name, image), tc.attributes...))
+			p := withFiles(pod(n.Name, image), tc.attributes...)
+			p.Spec.Volumes[0].CSI.ReadOnly = &tc.readOnly
+			w.create(p)
 			_, err := w.EventLike(w.ctx, n.Name, "FailedMount", tc.says, patience)
 			w.ok(err)
 		})

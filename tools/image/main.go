@@ -28,6 +28,7 @@ type arguments struct {
 	ref          string
 	user         string
 	certificates string
+	base         string
 	layout       string
 	tar          string
 }
@@ -89,6 +90,7 @@ func parse(args []string) (arguments, error) {
 	flags.StringVar(&a.ref, "ref", "", "`name` of the image, with its registry and tag")
 	flags.StringVar(&a.user, "user", "65532:65532", "`uid:gid` that the image runs as")
 	flags.StringVar(&a.certificates, "ca-certificates", "", "`file` with the PEM bundle of CAs that the image trusts (none)")
+	flags.StringVar(&a.base, "base", "", "`tar` of a root file system that the programs are put upon (none)")
 	flags.StringVar(&a.layout, "layout", "", "`directory` to write an OCI layout to")
 	flags.StringVar(&a.tar, "tar", "", "`file` to write the OCI layout to as a tar, for ctr images import")
 	if err := flags.Parse(args); err != nil {
@@ -105,7 +107,7 @@ func parse(args []string) (arguments, error) {
 
 // contents reads the files that the flags name.
 func (a arguments) contents() (pack.Contents, error) {
-	contents := pack.Contents{User: a.user, Labels: map[string]string{}}
+	contents := pack.Contents{User: a.user, Labels: map[string]string{}, Base: a.base}
 	for n, file := range a.programs {
 		content, err := os.ReadFile(file)
 		if err != nil {

@@ -36,6 +36,7 @@ type Contents struct {
 	User         string    // such as 65532:65532
 	Certificates []byte    // PEM bundle of CAs to trust; may be empty
 	Labels       map[string]string
+	Base         string // file with the tar of a root file system that all else is put upon; may be empty
 }
 
 const certificates = "etc/ssl/certs/ca-certificates.crt"
@@ -44,7 +45,7 @@ const passwd = "root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/
 
 const group = "root:x:0:\nnonroot:x:65532:\n"
 
-// Image makes an image of one layer.
+// Image makes an image of one layer, upon that of the base where there is one.
 func Image(c Contents) (v1.Image, error) {
 	if len(c.Programs) == 0 {
 		return nil, fmt.Errorf("an image must have at least one program")
@@ -53,14 +54,14 @@ func Image(c Contents) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	layer, err := c.layer()
+	layers, err := c.layers()
 	if err != nil {
 		return nil, err
 	}
 	image := mutate.MediaType(mutate.ConfigMediaType(empty.Image, types.OCIConfigJSON), types.OCIManifestSchema1)
-	image, err = mutate.AppendLayers(image, layer)
+	image, err = mutate.AppendLayers(image, layers...)
 	if err != nil {
-		return nil, fmt.Errorf("adding the layer: %w", err)
+		return nil, fmt.Errorf("adding the layers: %w", err)
 	}
 	config, err := image.ConfigFile()
 	if err != nil {
@@ -74,6 +75,18 @@ func Image(c Contents) (v1.Image, error) {
 
 // epoch is the time of every file and of the image.
 func epoch() time.Time { return time.Unix(0, 0).UTC() }
+
+func (c Contents) layers() ([]v1.Layer, error) {
+	own, err := c.layer()
+	if err != nil || c.Base == "" {
+		return []v1.Layer{own}, err
+	}
+	base, err := tarball.LayerFromFile(c.Base, tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		return nil, fmt.Errorf("reading the base: %w", err)
+	}
+	return []v1.Layer{base, own}, nil
+}
 
 func (c Contents) layer() (v1.Layer, error) {
 	archive, err := c.archive()

@@ -53,6 +53,27 @@ func TestImage(t *testing.T) {
 	}
 }
 
+func TestImageUponABase(t *testing.T) {
+	c := contents()
+	c.Base = filepath.Join(t.TempDir(), "base.tar")
+	var base bytes.Buffer
+	out := tar.NewWriter(&base)
+	if err := errors.Join(out.WriteHeader(&tar.Header{Name: "bin/sh", Typeflag: tar.TypeSymlink, Linkname: "dash"}), out.Close(), os.WriteFile(c.Base, base.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	image := must(Image(c))(t)
+	if layers := must(image.Layers())(t); len(layers) != 2 {
+		t.Fatalf("%d layers, want 2", len(layers))
+	}
+	if got := entries(t, image); !slices.Contains(got, "bin/sh") || !slices.Contains(got, "berth") {
+		t.Errorf("files: %v", got)
+	}
+	c.Base += ".gone"
+	if _, err := Image(c); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without the base: %v", err)
+	}
+}
+
 func TestImageTwiceIsTheSame(t *testing.T) {
 	one, two := filepath.Join(t.TempDir(), "1.tar"), filepath.Join(t.TempDir(), "2.tar")
 	for _, path := range []string{one, two} {
@@ -115,10 +136,19 @@ func TestWriteLayout(t *testing.T) {
 
 func entries(t *testing.T, image v1.Image) []string {
 	t.Helper()
-	layers := must(image.Layers())(t)
-	content := must(layers[0].Uncompressed())(t)
-	defer content.Close()
 	var names []string
+	for _, layer := range must(image.Layers())(t) {
+		content := must(layer.Uncompressed())(t)
+		names = append(names, entriesOf(t, content)...)
+		if err := content.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	return names
+}
+
+func entriesOf(t *testing.T, content io.Reader) (names []string) {
+	t.Helper()
 	for archive := tar.NewReader(content); ; {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
