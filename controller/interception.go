@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -48,24 +47,6 @@ func ofInterception(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: c.Namespace, Name: c.Name}}}
 }
 
-// interceptionScope is what a Connector's authority may speak for: the hosts at
-// which TLS is to be ended, and nothing else.
-func interceptionScope(c *access.Connector) certs.Scope {
-	var scope certs.Scope
-	for _, one := range append([]*access.Connector{c}, c.Extensions()...) {
-		host := one.Address.Hostname()
-		if one.Address.Scheme != "https" || scope.Covers(host) {
-			continue
-		}
-		if ip, err := netip.ParseAddr(host); err == nil {
-			scope.Addresses = append(scope.Addresses, ip.Unmap())
-		} else {
-			scope.Domains = append(scope.Domains, host)
-		}
-	}
-	return scope
-}
-
 // examineInterception writes into the status what verifies the Connector's
 // interception, and returns what is to be done once that is published: whoever
 // reads the Secret may sign at once.
@@ -75,7 +56,8 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 	if err != nil {
 		return nothing, nil //nolint:nilerr // ProxyReady says so
 	}
-	scope := interceptionScope(compiled)
+	var scope certs.Scope
+	scope.Domains, scope.Addresses = compiled.Hosts()
 	if len(scope.Domains)+len(scope.Addresses) == 0 {
 		c.Status.Proxy.InterceptionCABundle = ""
 		return func(ctx context.Context) error { return r.dropInterception(ctx, name) }, nil
