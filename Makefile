@@ -60,7 +60,7 @@ REGISTRIES = BERTH_REGISTRY=$$($(CLUSTER) path registry) BERTH_PROGRAM=$(BIN)/be
 .PHONY: conformance
 conformance: build $(CLUSTER) $(BIN)/gotestsum debian ## send the same requests to registries and through Berth, as any user, and compare
 	@go -C test/conformance/suite test -c -o $(BIN)/oci-suite.test github.com/opencontainers/distribution-spec/conformance
-	$(REGISTRIES) BERTH_OCI_SUITE=$(BIN)/oci-suite.test $(call gotestsum,conformance) -- -count=1 ./test/conformance ./test/loopback/...
+	$(REGISTRIES) BERTH_OCI_SUITE=$(BIN)/oci-suite.test $(call gotestsum,conformance) -- -count=1 ./test/conformance ./test/loopback/... ./test/leak
 
 .PHONY: test-clients
 test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that people use through Berth; as root containerd and buildah too
