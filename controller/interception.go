@@ -18,9 +18,6 @@ import (
 	"berth.dev/berth/route"
 )
 
-// longestCommonName is what X.509 lets a name have (RFC 5280, ub-common-name), less the word that tells a root.
-const longestCommonName = 64 - len(" root")
-
 // InterceptionSecret names the Secret, in v1alpha1.InterceptionNamespace, with
 // the authority of a Connector. A Secret for each: of 10,000 Connectors one
 // would not hold all, and one that changes wakes nobody else.
@@ -66,8 +63,7 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 	if err != nil {
 		return nil, err
 	}
-	common := name.String()
-	next, changed, _, err := have.Step(common[:min(len(common), longestCommonName)], scope, r.Now())
+	next, changed, _, err := have.Step(name.String(), scope, r.Now())
 	if err != nil {
 		return nil, err
 	}
