@@ -108,6 +108,7 @@ func trust(c *corev1.Container, folder string, files *v1alpha1.FilesConfiguratio
 	for _, name := range files.CAVariables {
 		setDefault(c, name, folder+"/"+BundleFile)
 	}
+	setDefault(c, "WGETRC", folder+"/"+v1alpha1.FileWget)
 	if files.JavaTrustStore {
 		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+folder+"/"+TrustStoreFile+
 			" -Djavax.net.ssl.trustStoreType=PKCS12")
