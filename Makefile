@@ -69,10 +69,11 @@ test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that p
 	$(REGISTRIES) BERTH_CLIENTS=$(BIN)/clients $(if $(filter 0,$(shell id -u)),BERTH_CONTAINERD=$$($(CLUSTER) path containerd) BERTH_CTR=$$($(CLUSTER) path ctr)) \
 	  $(call gotestsum,clients) -- -count=1 ./test/client
 
-# The programs that are Debian's; tests that need one that is missing are skipped.
+# The programs that are Debian's, each with its package; tests that need one that is missing are skipped.
+DEBIAN = nginx:nginx-light skopeo:skopeo buildah:buildah curl:curl wget:wget git:git pip3:python3-pip /usr/lib/python3/dist-packages/requests:python3-requests
 .PHONY: debian
 debian:
-	@for p in nginx:nginx-light skopeo:skopeo buildah:buildah; do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	@for p in $(DEBIAN); do command -v $${p%:*} >/dev/null || [ -d $${p%:*} ] || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "MISSING, so that tests are skipped:$$missing" >&2; fi
