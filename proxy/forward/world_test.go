@@ -307,34 +307,16 @@ func (w *world) tryAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, candidate := range leak.Candidates(w.answers.String()) {
-		for _, r := range attempts(w.t, candidate) {
+		attempts, err := leak.Attempts(context.WithoutCancel(w.t.Context()), "https://"+harborHost+"/v2/test/abc/tags/list", candidate, username)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, r := range attempts {
 			if answer := httptest.NewRecorder(); w.harbor.try(answer, r) != http.StatusUnauthorized {
 				w.t.Errorf("Harbor takes what a client got, '%s', as %v", candidate, r.Header)
 			}
 		}
 	}
-}
-
-// attempts are the ways to sign in with something that looks like a credential.
-func attempts(t testing.TB, candidate string) []*http.Request {
-	t.Helper()
-	var all []*http.Request
-	for header, values := range map[string][]string{
-		"Authorization": {"Bearer " + candidate, "Basic " + candidate},
-		"Cookie":        {candidate, "sid=" + candidate},
-	} {
-		for _, value := range values {
-			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+harborHost+"/v2/test/abc/tags/list", nil)
-			r.Header.Set(header, value)
-			all = append(all, r)
-		}
-	}
-	for _, user := range []string{username, candidate} {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+harborHost+"/v2/test/abc/tags/list", nil)
-		r.SetBasicAuth(user, candidate)
-		all = append(all, r)
-	}
-	return all
 }
 
 // dial asks the proxy for a tunnel in bytes of the test's own, and returns the status and the connection.

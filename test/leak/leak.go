@@ -4,7 +4,9 @@
 package leak
 
 import (
+	"context"
 	"encoding/base64"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -69,4 +71,32 @@ func Candidates(text string) []string {
 	}
 	slices.Sort(found)
 	return slices.Compact(found)
+}
+
+// Attempts returns a request for an address for each way to sign in with a candidate: as a token, as a password of the
+// candidate itself and of the users, and as a session.
+func Attempts(ctx context.Context, address, candidate string, users ...string) ([]*http.Request, error) {
+	basic := func(user string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+candidate))
+	}
+	headers := []struct{ name, value string }{
+		{"Authorization", "Bearer " + candidate},
+		{"Authorization", "Basic " + candidate},
+		{"Authorization", basic(candidate)},
+		{"Cookie", candidate},
+		{"Cookie", "sid=" + candidate},
+	}
+	for _, user := range users {
+		headers = append(headers, struct{ name, value string }{"Authorization", basic(user)})
+	}
+	all := make([]*http.Request, len(headers))
+	for i, header := range headers {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set(header.name, header.value)
+		all[i] = r
+	}
+	return all, nil
 }

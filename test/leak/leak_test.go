@@ -2,6 +2,7 @@ package leak_test
 
 import (
 	"encoding/base64"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -52,6 +53,25 @@ func TestCandidates(t *testing.T) {
 	} {
 		if got := leak.Candidates(text); !slices.Contains(got, want) {
 			t.Errorf("of '%s' there are '%s', without '%s'", text, got, want)
+		}
+	}
+}
+
+// TestAttempts: whatever a server takes a secret as, one of the attempts shows it so.
+func TestAttempts(t *testing.T) {
+	t.Parallel()
+	attempts, err := leak.Attempts(t.Context(), "https://harbor.example.com/v2/", "hunter2", "robot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, taken := range map[string]func(*http.Request) bool{
+		"a token":    func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer hunter2" },
+		"a password": func(r *http.Request) bool { u, p, _ := r.BasicAuth(); return u == "robot" && p == "hunter2" },
+		"a login":    func(r *http.Request) bool { return r.Header.Get("Authorization") == "Basic hunter2" },
+		"a session":  func(r *http.Request) bool { c, err := r.Cookie("sid"); return err == nil && c.Value == "hunter2" },
+	} {
+		if !slices.ContainsFunc(attempts, taken) {
+			t.Errorf("%s is not tried", name)
 		}
 	}
 }
