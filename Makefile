@@ -64,7 +64,7 @@ conformance: build $(CLUSTER) $(BIN)/gotestsum debian ## send the same requests 
 
 .PHONY: test-clients
 test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that people use through Berth; as root containerd and buildah too
-	@echo "Building crane, helm, oras and regctl"
+	@echo "Building crane, helm, notation, oras and regctl"
 	@GOBIN=$(BIN)/clients go -C test/client/tools install -trimpath tool
 	$(REGISTRIES) BERTH_CLIENTS=$(BIN)/clients $(if $(filter 0,$(shell id -u)),BERTH_CONTAINERD=$$($(CLUSTER) path containerd) BERTH_CTR=$$($(CLUSTER) path ctr)) \
 	  $(call gotestsum,clients) -- -count=1 ./test/client

@@ -56,6 +56,7 @@ func forwardeds() []forwarded {
 		{name: "helm", does: "push, pull", by: ofGo, run: runHelm},
 		{name: "oras", does: "push, pull", by: ofGo, run: runOras},
 		{name: "regctl", does: "copy to and from", by: ofGo, run: runRegctl},
+		{name: "notation", does: "sign, verify", by: ofGo, run: runNotation},
 	}
 }
 
@@ -267,4 +268,18 @@ func runRegctl(p *passage) {
 	p.has("pushed:v1", digest)
 	p.run(regctl, "image", "copy", p.through("pushed")+":v1", "ocidir://"+p.file("pulled")+":v1")
 	p.laidOut(p.file("pulled"), p.pushed(dir))
+}
+
+// runNotation signs an image, and verifies the signature, which is in the registry.
+func runNotation(p *passage) {
+	notation := p.made("notation")
+	p.run(notation, "cert", "generate-test", "--default", "signer")
+	p.OK(os.WriteFile(p.file("policy.json"), []byte(`{"version":"1.0","trustPolicies":[{"name":"signed","registryScopes":["*"],
+		"signatureVerification":{"level":"strict"},"trustStores":["ca:signer"],"trustedIdentities":["*"]}]}`), 0o600))
+	p.run(notation, "policy", "import", p.file("policy.json"))
+	image := p.through("signed") + "@" + digestOf(&p.scene, p.seed("signed", "v1"))
+	p.run(notation, "sign", image)
+	if got := p.run(notation, "verify", image); !strings.Contains(got, "Successfully verified signature for "+image) {
+		p.Errorf("it says: %s", got)
+	}
 }
