@@ -543,6 +543,12 @@ func TestPolicy(t *testing.T) {
 	if a := w.get(w.client("demo"), "http://plain.example.net/"); a.StatusCode != 403 {
 		t.Errorf("plain: %d", a.StatusCode)
 	}
+	w.policy.Mode = egress.Public
+	for _, target := range []string{"10.0.0.1:443", "[fd00::1]:443", "[::ffff:192.168.0.1]:443"} {
+		if got, _ := w.dial("demo", target); got != 403 {
+			t.Errorf("%s: %d, want 403", target, got)
+		}
+	}
 	w.log.has(t, ReasonEgressRefused)
 	if resolved, dialled := w.net.asked(); len(resolved)+len(dialled) > 0 {
 		t.Errorf("resolved %v, dialled %v", resolved, dialled)
