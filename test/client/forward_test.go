@@ -38,7 +38,7 @@ func forwardeds() []forwarded {
 		node = []string{"NODE_USE_ENV_PROXY", "HTTPS_PROXY", "NODE_EXTRA_CA_CERTS"}
 	)
 	return []forwarded{
-		{name: "curl", does: "GET, HEAD and an upload", by: []string{"https_proxy", "CURL_CA_BUNDLE"}, run: runCurl},
+		{name: "curl", does: "GET, HEAD and an upload; in clear too", by: []string{"https_proxy", "http_proxy", "CURL_CA_BUNDLE"}, run: runCurl},
 		{name: "wget", does: "GET", by: []string{"https_proxy", "WGETRC"}, run: func(p *passage) { p.gets(p.debian("wget"), "-q", "-O", "-") }},
 		{name: "git", does: "clone", by: []string{"HTTPS_PROXY", "GIT_SSL_CAINFO"}, run: runGit},
 		{name: "Python `urllib`", does: "GET", by: []string{"HTTPS_PROXY", "SSL_CERT_FILE"}, run: func(p *passage) { p.gets(p.python("urllib.request"), p.program("urllib_get.py")) }},
@@ -144,6 +144,11 @@ func runCurl(p *passage) {
 	p.run(curl, "-sS", "--fail", "-X", "PUT", "--data-binary", "foo", "-H", "Content-Type: application/octet-stream", location+"&digest="+digest)
 	if got := p.run(curl, "-sS", "--fail", "https://"+p.registry+"/v2/"+p.root+"/blobs/"+digest); got != "foo" {
 		p.Errorf("the blob is '%s'", got)
+	}
+	for _, address := range []string{"http://" + p.plain + "/", "https://" + p.files + "/plain/file"} {
+		if got := p.run(curl, "-sS", "--fail", address); got != plainContent {
+			p.Errorf("%s: '%s'", address, got)
+		}
 	}
 }
 

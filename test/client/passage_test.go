@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"encoding/json"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -41,8 +42,9 @@ type passage struct {
 	// env are the variables, and folder has the files.
 	env    []corev1.EnvVar
 	folder string
-	// registry and files are the hosts, with their ports, as clients name them.
-	registry, files string
+	// registry and files are the hosts, with their ports, as clients name them; plain is that of a server which is no
+	// Connector's, and speaks HTTP in clear.
+	registry, files, plain string
 }
 
 // The Connectors, which have the names of their hosts.
@@ -66,6 +68,9 @@ func newPassage(t *testing.T) *passage {
 		scene: scene{Site: site, upstream: registry, token: berth.Token(loopback.Namespace, "proxy")}, berth: berth, folder: site.Path("volume"),
 		registry: hostOf(registry, registryName), files: hostOf(files, filesName),
 	}
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, plainContent) }))
+	t.Cleanup(plain.Close)
+	p.plain = loopback.Host(filesName) + strings.TrimPrefix(plain.URL, "http://127.0.0.1")
 	p.env = p.injected()
 	p.mount()
 	return p
