@@ -74,7 +74,6 @@ type world struct {
 	proxy      *Proxy
 	front      *httptest.Server
 	bundle     *x509.CertPool
-	pem        []byte // the same
 
 	mu      sync.Mutex
 	answers bytes.Buffer // all that clients got, decrypted
@@ -192,7 +191,6 @@ func labelled(key, value string) v1alpha1.AccessNamespaces {
 // trust is what all clients do from now on.
 func (w *world) trust(bundle []byte) {
 	w.bundle.AppendCertsFromPEM(bundle)
-	w.pem = append(w.pem, bundle...)
 }
 
 // sign gives a Connector its authority, which all clients trust.
