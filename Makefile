@@ -61,19 +61,20 @@ REGISTRIES = BERTH_REGISTRY=$$($(CLUSTER) path registry) BERTH_PROGRAM=$(BIN)/be
 .PHONY: conformance
 conformance: build $(CLUSTER) $(BIN)/gotestsum debian ## send the same requests to registries and through Berth, as any user, and compare
 	@go -C test/conformance/suite test -c -o $(BIN)/oci-suite.test github.com/opencontainers/distribution-spec/conformance
-	$(REGISTRIES) BERTH_OCI_SUITE=$(BIN)/oci-suite.test $(call gotestsum,conformance) -- -count=1 ./test/conformance ./test/loopback/...
+	$(REGISTRIES) BERTH_OCI_SUITE=$(BIN)/oci-suite.test $(call gotestsum,conformance) -- -count=1 ./test/conformance ./test/loopback/... ./test/leak
 
 .PHONY: test-clients
 test-clients: build $(CLUSTER) $(BIN)/gotestsum debian ## run the clients that people use through Berth; as root containerd and buildah too
-	@echo "Building crane, helm, oras and regctl"
+	@echo "Building crane, helm, notation, oras and regctl"
 	@GOBIN=$(BIN)/clients go -C test/client/tools install -trimpath tool
 	$(REGISTRIES) BERTH_CLIENTS=$(BIN)/clients $(if $(filter 0,$(shell id -u)),BERTH_CONTAINERD=$$($(CLUSTER) path containerd) BERTH_CTR=$$($(CLUSTER) path ctr)) \
 	  $(call gotestsum,clients) -- -count=1 ./test/client
 
-# The programs that are Debian's; tests that need one that is missing are skipped.
+# The programs that are Debian's, each with its package; tests that need one that is missing are skipped.
+DEBIAN = nginx:nginx-light skopeo:skopeo buildah:buildah mmdebstrap:mmdebstrap curl:curl wget:wget git:git pip3:python3-pip /usr/lib/python3/dist-packages/requests:python3-requests
 .PHONY: debian
 debian:
-	@for p in nginx:nginx-light skopeo:skopeo buildah:buildah mmdebstrap:mmdebstrap; do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	@for p in $(DEBIAN); do command -v $${p%:*} >/dev/null || [ -d $${p%:*} ] || missing="$$missing $${p#*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "Installing$$missing"; apt-get update -qq; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	elif [ -n "$$missing" ]; then echo "MISSING, so that tests are skipped:$$missing" >&2; fi

@@ -58,11 +58,13 @@ func NewClass(c *v1alpha1.ConnectorClass) (*Class, error) {
 // Check returns nil where the class opens a path below the server's address to
 // a method. The path is as it stood in the request, percent-encoding and all:
 //
-//	path    = 1*( "/" segment )                          ; at most 2048 characters
+//	path    = 1*( "/" segment ) [ "/" ]                  ; at most 2048 characters
 //	segment = 1*( letter | digit | "." | "_" | "~" | "-" | ":" | "@" | "=" | "+" | "," )   ; not dots alone
 //	        | component 1*( "%252F" component )
 //
 // The second form is how Harbor wants a repository with slashes in one segment.
+// A path with a slash at its end, as pip asks for, is opened by a pattern that
+// ends in `**` alone: to some servers it is the one without, to others another.
 func (c *Class) Check(method, path string) error {
 	if err := checkAPIPath(path); err != nil {
 		return err
@@ -74,7 +76,9 @@ func (c *Class) Check(method, path string) error {
 		if !slices.Contains(o.methods, v1alpha1.APIMethod(method)) {
 			continue
 		}
-		if slices.ContainsFunc(o.paths, func(p string) bool { return doublestar.MatchUnvalidated(p, path) }) {
+		if slices.ContainsFunc(o.paths, func(p string) bool {
+			return (path[len(path)-1] != '/' || strings.HasSuffix(p, "**")) && doublestar.MatchUnvalidated(p, path)
+		}) {
 			return nil
 		}
 	}
@@ -85,7 +89,7 @@ func checkAPIPath(p string) error {
 	if len(p) > maxAPIPath || !strings.HasPrefix(p, "/") {
 		return fmt.Errorf("%w: it must start with '/' and have at most %d characters", ErrAPIPath, maxAPIPath)
 	}
-	for segment := range strings.SplitSeq(p[1:], "/") {
+	for segment := range strings.SplitSeq(strings.TrimSuffix(p[1:], "/"), "/") {
 		for component := range strings.SplitSeq(segment, "%252F") {
 			if strings.Trim(component, ".") == "" || strings.IndexFunc(component, notInAPIPath) >= 0 {
 				return fmt.Errorf("%w: segment '%s' must be letters, digits and any of . _ ~ - : @ = + , and '%%252F' for a slash within a name", ErrAPIPath, segment)

@@ -94,6 +94,7 @@ func TestNoClassOpensCredentials(t *testing.T) {
 		"GET /api/v2.0/configurations", "PUT /api/v2.0/configurations", "GET /api/v2.0/internalconfig", "GET /api/internal/configurations", "GET /api/internalconfig",
 		"GET /api/v2.0/ldap/users/search", "POST /api/v2.0/ldap/ping", "GET /api/v2.0/usergroups", "POST /api/v2.0/oidc/ping", "GET /api/v2.0/scanners", "GET /api/v2.0/p2p/preheat/instances",
 		"GET /api/v2.0/jobservice/pools", "GET /API/V2.0/Robots", "GET /artifactory/api/security/apiKey", "POST /access/api/v1/tokens", "GET /artifactory/api/v2/tokens", "GET /debug/pprof/heap",
+		"GET /api/v2.0/robots/", "GET /api/v2.0/users/current/", "GET /api/v2.0/projects/1/robots/", "GET /service/", "GET /v2/",
 		"GET /service/rest/v1/security/users", "GET /rest/security/users", "GET /x/oauth/token",
 	} {
 		method, path, _ := strings.Cut(request, " ")
@@ -112,7 +113,7 @@ func TestAPIPaths(t *testing.T) {
 	t.Parallel()
 	everything := class(t, v1alpha1.ClassAPI{Paths: []string{"/**"}})
 	for _, path := range []string{
-		"", "/", "api", "//api", "/api//x", "/api/", "/api/./x", "/api/../x", "/api/.../x", "/api/%2e%2e/x", "/api/%2E/x", "/api/a%2fb", "/api/a%2Fb", "/api/a%252fb", "/api/a%25252Fb", "/api/%252F", "/api/a%252F",
+		"", "/", "api", "//api", "/api//x", "/api//", "//", "/./", "/api/./x", "/api/../x", "/api/.../x", "/api/%2e%2e/x", "/api/%2E/x", "/api/a%2fb", "/api/a%2Fb", "/api/a%252fb", "/api/a%25252Fb", "/api/%252F", "/api/a%252F",
 		"/api/a%252F..%252Fb", "/api/a%252F%252Fb", `/api/a\b`, "/api/a;b", "/api/a?b", "/api/a#b", "/api/a b", "/api/a\x00b", "/api/a%00", "/api/é", "/api/a%20b", "/api/a%3Fb", "/" + strings.Repeat("a", 2048), "/api/a*", "/api/a\r\nb",
 	} {
 		if err := everything.Check("GET", path); !errors.Is(err, access.ErrAPIPath) {
@@ -159,8 +160,22 @@ func TestAllRepositories(t *testing.T) {
 	}
 }
 
+// TestSlashAtTheEnd: only who opens all below a path opens it with a slash at its end.
+func TestSlashAtTheEnd(t *testing.T) {
+	t.Parallel()
+	c := class(t, v1alpha1.ClassAPI{Paths: []string{"/simple/**", "/api/*", "/exact"}})
+	for path, want := range map[string]error{
+		"/simple/": nil, "/simple/name/": nil, "/simple/name": nil, "/api/x": nil, "/api/x/": access.ErrAPIClosed, "/api/": access.ErrAPIClosed,
+		"/exact": nil, "/exact/": access.ErrAPIClosed, "/simple//": access.ErrAPIPath, "/simple/../": access.ErrAPIPath,
+	} {
+		if err := c.Check("GET", path); !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+}
+
 func FuzzAPIPath(f *testing.F) {
-	for _, seed := range []string{"/api/v2.0/ping", "/api/../x", "/api/a%252Fb", "/service/token", "/API/v2.0/robots", "/api/v2.0/projects/a/robots"} {
+	for _, seed := range []string{"/api/v2.0/ping", "/api/../x", "/api/a%252Fb", "/service/token", "/API/v2.0/robots", "/api/v2.0/projects/a/robots", "/api/x/"} {
 		f.Add(seed)
 	}
 	everything := class(f, v1alpha1.ClassAPI{Paths: []string{"/**"}})
@@ -170,7 +185,7 @@ func FuzzAPIPath(f *testing.F) {
 		}
 		plain := strings.ToLower(strings.ReplaceAll(path, "%252F", "/"))
 		for _, evil := range []string{"%", "//", "/./", "/../", "\\", "?", "#", ";", " ", "\x00"} {
-			if strings.Contains(plain+"/", evil) {
+			if strings.Contains(strings.TrimSuffix(plain, "/")+"/", evil) {
 				t.Errorf("%q passes, with %q in it", path, evil)
 			}
 		}

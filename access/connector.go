@@ -3,7 +3,9 @@ package access
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -91,9 +93,43 @@ func (c *Connector) Origin() string {
 	return Origin(c.Address.Scheme, c.Address.Hostname(), port)
 }
 
-// Origin spells a scheme, a host in lower case and without brackets, and a port as Connector.Origin does.
+// Origin spells a scheme, a host in lower case and without brackets, and a port as Connector.Origin does. Docker Hub's
+// hosts are one: some clients dial the one and some the other.
 func Origin(scheme, host, port string) string {
+	if host == dockerHubIndex {
+		host = dockerHubServer
+	}
 	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
+// Hosts returns by which names and at which addresses clients reach the
+// Connector over TLS, at its address and its further hosts, each once.
+func (c *Connector) Hosts() (names []string, addresses []netip.Addr) {
+	for _, one := range append([]*Connector{c}, c.extensions...) {
+		host := one.Address.Hostname()
+		ip, err := netip.ParseAddr(host)
+		switch {
+		case one.Address.Scheme != "https":
+		case err == nil:
+			addresses = append(addresses, ip.Unmap())
+		case host == dockerHubServer:
+			names = append(names, host, dockerHubIndex)
+		default:
+			names = append(names, host)
+		}
+	}
+	return unique(names), unique(addresses)
+}
+
+// unique leaves the first of each.
+func unique[T comparable](all []T) []T {
+	var kept []T
+	for _, one := range all {
+		if !slices.Contains(kept, one) {
+			kept = append(kept, one)
+		}
+	}
+	return kept
 }
 
 // Docker Hub's registry has one name in images and another on the network.

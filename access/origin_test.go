@@ -29,6 +29,8 @@ func TestOriginAlwaysHasThePort(t *testing.T) {
 		"https://h.example.com/a/b":       "https://h.example.com:443",
 		"https://[2001:db8::1]:5000/path": "https://[2001:db8::1]:5000",
 		"https://10.0.0.1":                "https://10.0.0.1:443",
+		"https://docker.io":               "https://registry-1.docker.io:443",
+		"https://index.docker.io":         "https://registry-1.docker.io:443",
 	} {
 		if got := mustNew(t, connector("a", "a", address)).Origin(); got != want {
 			t.Errorf("Origin of '%s' = '%s', want '%s'", address, got, want)
@@ -72,6 +74,51 @@ func TestCatalogueByOrigin(t *testing.T) {
 	c.Delete(route.Connector{Namespace: "b", Name: "two"})
 	if left := names(c.ByOrigin("https://one.example.com:443")); !slices.Equal(left, []string{"a/one"}) {
 		t.Errorf("after the deletion: %v", left)
+	}
+}
+
+// Some clients dial Docker Hub by the one name and some by the other; who asks by either finds its Connectors.
+func TestDockerHubIsOneOrigin(t *testing.T) {
+	t.Parallel()
+	var c access.Catalogue
+	c.Put(mustNew(t, connector("a", "hub", "https://docker.io")))
+	for host, want := range map[string][]string{
+		"registry-1.docker.io": {"a/hub"}, "index.docker.io": {"a/hub"}, "auth.docker.io": nil, "x.index.docker.io": nil,
+	} {
+		if diff := cmp.Diff(want, names(c.ByOrigin(access.Origin("https", host, "443")))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", host, diff)
+		}
+	}
+}
+
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		connector        *v1alpha1.Connector
+		names, addresses []string
+	}{
+		"a name":       {connector("a", "a", "https://one.example.com:8443/path"), []string{"one.example.com"}, nil},
+		"an address":   {connector("a", "a", "https://[2001:db8::1]:5000"), nil, []string{"2001:db8::1"}},
+		"IPv4 in IPv6": {connector("a", "a", "https://[::ffff:10.0.0.1]"), nil, []string{"10.0.0.1"}},
+		"in clear":     {connector("a", "a", "http://one.example.com"), nil, nil},
+		"further ones": {
+			extended("a", "a", "https://one.example.com", "https://10.0.0.1", "https://two.example.com", "https://one.example.com:8443", "http://three.example.com"),
+			[]string{"one.example.com", "two.example.com"},
+			[]string{"10.0.0.1"},
+		},
+		"Docker Hub": {connector("a", "a", "https://docker.io"), []string{"registry-1.docker.io", "index.docker.io"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			names, found := mustNew(t, tc.connector).Hosts()
+			var addresses []string
+			for _, ip := range found {
+				addresses = append(addresses, ip.String())
+			}
+			if diff := cmp.Diff([2][]string{tc.names, tc.addresses}, [2][]string{names, addresses}); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -85,8 +85,13 @@ func (a Authority) Scope() Scope {
 	return s
 }
 
-// NewAuthority makes a root, lets it sign an intermediate for the scope, and forgets the root's key.
+// longestName is what X.509 lets a name have (RFC 5280, ub-common-name), less the word that tells a root.
+const longestName = 64 - len(" root")
+
+// NewAuthority makes a root, lets it sign an intermediate for the scope, and forgets the root's key. A name that is too
+// long for a certificate is cut.
 func NewAuthority(name string, scope Scope, now time.Time) (Authority, error) {
+	name = name[:min(len(name), longestName)]
 	if slices.Contains(scope.Domains, "") {
 		return Authority{}, fmt.Errorf("make the authority %s: a domain of its scope is empty, which stands for all names", name)
 	}

@@ -50,6 +50,7 @@ func Default() v1alpha1.Configuration {
 			CAVariables: []string{
 				"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
 				"NODE_EXTRA_CA_CERTS", "AWS_CA_BUNDLE", "CARGO_HTTP_CAINFO", "DENO_CERT",
+				"PIP_CERT", "NPM_CONFIG_CAFILE", // of their own files of configuration, which count for more than the others
 			},
 			JavaTrustStore: true,
 			Variables:      variables(),

@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -18,9 +17,6 @@ import (
 	"berth.dev/berth/certs"
 	"berth.dev/berth/route"
 )
-
-// longestCommonName is what X.509 lets a name have (RFC 5280, ub-common-name), less the word that tells a root.
-const longestCommonName = 64 - len(" root")
 
 // InterceptionSecret names the Secret, in v1alpha1.InterceptionNamespace, with
 // the authority of a Connector. A Secret for each: of 10,000 Connectors one
@@ -48,24 +44,6 @@ func ofInterception(_ context.Context, o client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: c.Namespace, Name: c.Name}}}
 }
 
-// interceptionScope is what a Connector's authority may speak for: the hosts at
-// which TLS is to be ended, and nothing else.
-func interceptionScope(c *access.Connector) certs.Scope {
-	var scope certs.Scope
-	for _, one := range append([]*access.Connector{c}, c.Extensions()...) {
-		host := one.Address.Hostname()
-		if one.Address.Scheme != "https" || scope.Covers(host) {
-			continue
-		}
-		if ip, err := netip.ParseAddr(host); err == nil {
-			scope.Addresses = append(scope.Addresses, ip.Unmap())
-		} else {
-			scope.Domains = append(scope.Domains, host)
-		}
-	}
-	return scope
-}
-
 // examineInterception writes into the status what verifies the Connector's
 // interception, and returns what is to be done once that is published: whoever
 // reads the Secret may sign at once.
@@ -75,7 +53,8 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 	if err != nil {
 		return nothing, nil //nolint:nilerr // ProxyReady says so
 	}
-	scope := interceptionScope(compiled)
+	var scope certs.Scope
+	scope.Domains, scope.Addresses = compiled.Hosts()
 	if len(scope.Domains)+len(scope.Addresses) == 0 {
 		c.Status.Proxy.InterceptionCABundle = ""
 		return func(ctx context.Context) error { return r.dropInterception(ctx, name) }, nil
@@ -84,8 +63,7 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 	if err != nil {
 		return nil, err
 	}
-	common := name.String()
-	next, changed, _, err := have.Step(common[:min(len(common), longestCommonName)], scope, r.Now())
+	next, changed, _, err := have.Step(name.String(), scope, r.Now())
 	if err != nil {
 		return nil, err
 	}

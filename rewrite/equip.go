@@ -102,6 +102,7 @@ func trust(c *corev1.Container, folder string, files *v1alpha1.FilesConfiguratio
 	for _, name := range files.CAVariables {
 		setDefault(c, name, folder+"/"+v1alpha1.FileBundle)
 	}
+	setDefault(c, "WGETRC", folder+"/"+v1alpha1.FileWget)
 	if files.JavaTrustStore {
 		setDefault(c, "JAVA_TOOL_OPTIONS", "-Djavax.net.ssl.trustStore="+folder+"/"+v1alpha1.FileTrustStore+
 			" -Djavax.net.ssl.trustStoreType=PKCS12")

@@ -15,6 +15,8 @@ const (
 	envHTTP    = "HTTP_PROXY"
 	envHTTPS   = "HTTPS_PROXY"
 	envNoProxy = "NO_PROXY"
+	// envNode has Node.js, from 22.21 and 24 on, heed the others, which it does not by itself.
+	envNode = "NODE_USE_ENV_PROXY"
 
 	// proxyUser stands in the proxy's URL where no annotation names Connectors.
 	proxyUser = "berth"
@@ -50,6 +52,7 @@ func addProxy(c *corev1.Container, path string, s *settings, policy *Policy, rep
 		bothCases(c, name, url)
 	}
 	noProxy(c, path, policy, report)
+	setDefault(c, envNode, "1")
 	if len(c.Env) > before {
 		report.Changes = append(report.Changes, Change{Field: path + ".env", Reason: ReasonProxyAdded, To: policy.Proxy.Address})
 	}

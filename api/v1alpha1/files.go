@@ -21,6 +21,8 @@ const (
 	FileBundle = "ca-bundle.crt"
 	// FileTrustStore is FileBundle for Java: PKCS #12 without a password.
 	FileTrustStore = "truststore.p12"
+	// FileWget names FileBundle to wget, which heeds no variable for that, by WGETRC.
+	FileWget = "wgetrc"
 	// FileToken is the Pod's token.
 	FileToken = "context.token"
 )

@@ -33,7 +33,7 @@ type forwardOptions struct {
 }
 
 func (o *forwardOptions) add(flags *pflag.FlagSet) {
-	flags.StringVar(&o.address, "forward-address", ":3128", "in a cluster: address that serves the forward proxy; empty: none does")
+	flags.StringVar(&o.address, "forward-address", ":3128", "address that serves the forward proxy; empty: none does, nor, with --static, unless it is given")
 	flags.StringVar(&o.configuration, "config", "", "configuration file, which says whose Connectors are trusted and where Pods may go; without one the defaults hold. It is read again when it changes")
 }
 

@@ -57,6 +57,7 @@ func proxyCommand() *cobra.Command {
 			"of manifests, and 'berth token' makes the tokens.",
 		Example: proxyExample,
 		Args:    cobra.NoArgs,
+		PreRun:  func(c *cobra.Command, _ []string) { o.static.quieten(c.Flags(), &o.forward) },
 		RunE:    run(o.run),
 	}
 	o.add(c.Flags())

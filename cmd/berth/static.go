@@ -36,6 +36,7 @@ const certificateAgain = time.Second
 type staticOptions struct {
 	directory                string
 	certificateFile, keyFile string
+	interception             string
 	allowed                  []string
 }
 
@@ -43,6 +44,8 @@ func (o *staticOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.directory, "static", "", "directory of manifests that takes the place of Kubernetes; it is read again when it changes")
 	flags.StringVar(&o.certificateFile, "tls-certificate", "", "with --static: PEM file of the certificate, and those between it and its authority; it is read again when it changes")
 	flags.StringVar(&o.keyFile, "tls-key", "", "with --static: PEM file of the certificate's key")
+	flags.StringVar(&o.interception, "interception", "",
+		"with --static and --forward-address: directory that keeps the certificate authorities of the forward proxy, with their keys; clients are to trust the 'ca.crt' in it")
 	flags.StringSliceVar(&o.allowed, "allow-addresses", nil,
 		"with --static: networks such as '127.0.0.0/8' that are dialled although they are loopback, link-local or reserved; dangerous, "+
 			"since who writes a Connector then reaches what listens there")
@@ -50,8 +53,8 @@ func (o *staticOptions) add(flags *pflag.FlagSet) {
 
 // refuse is for a proxy in a cluster, where none of the flags may stand.
 func (o *staticOptions) refuse() error {
-	if o.certificateFile != "" || o.keyFile != "" || len(o.allowed) > 0 {
-		return errors.New("'--tls-certificate', '--tls-key' and '--allow-addresses' may only stand with '--static'")
+	if o.certificateFile != "" || o.keyFile != "" || o.interception != "" || len(o.allowed) > 0 {
+		return errors.New("'--tls-certificate', '--tls-key', '--interception' and '--allow-addresses' may only stand with '--static'")
 	}
 	return nil
 }
@@ -83,7 +86,8 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 	if err != nil {
 		return badInput(err)
 	}
-	registries := upstream.New(credential.NewSource(world), dialer().Allowing(networks...), upstream.Timeouts{})
+	out := dialer().Allowing(networks...)
+	registries := upstream.New(credential.NewSource(world), out, upstream.Timeouts{})
 	front := &server{serveOptions: o.serve, handler: registry.New(registry.Options{
 		Catalogue: world.Catalogue(),
 		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
@@ -104,11 +108,20 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 	if metered != nil {
 		beside = append(beside, metered.Start)
 	}
+	serve := front.Start
+	if o.forward.address != "" {
+		forward, following, err := o.staticForward(world, registries, out)
+		if err != nil {
+			return badInput(err)
+		}
+		serve = alongside(serve, forward.Start)
+		beside = append(beside, following...)
+	}
 	if certificates != nil {
 		front.certificate = certificates.GetCertificate
 		beside = append(beside, certificates.Start)
 	}
-	return together(ctx, front.Start, beside...)
+	return together(ctx, serve, beside...)
 }
 
 // together runs the server until it ends, and what runs beside it until then, so that it is there while requests
@@ -125,6 +138,17 @@ func together(ctx context.Context, server func(context.Context) error, beside ..
 	err := server(ctx)
 	stop()
 	return errors.Join(err, group.Wait())
+}
+
+// alongside runs servers until each has ended; one that fails ends the others.
+func alongside(servers ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		group, failing := errgroup.WithContext(ctx)
+		for _, serve := range servers {
+			group.Go(func() error { return serve(failing) })
+		}
+		return group.Wait()
+	}
 }
 
 // certificates follows the files of the certificate; it is nil where there is none.

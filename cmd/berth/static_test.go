@@ -222,6 +222,7 @@ func startStatic(t *testing.T, b *behind) *staticProxy {
 	certificate, key := p.serving(t)
 	p.command = exec.CommandContext(context.WithoutCancel(t.Context()), "berth", "proxy", "--static", p.directory, "--allow-addresses", "127.0.0.0/8",
 		"--tls-certificate", certificate, "--tls-key", key, "--registry-address", "127.0.0.1:0", "--http-address", "127.0.0.1:0",
+		"--forward-address", "127.0.0.1:0", "--interception", p.interception(),
 		"--health-address", "127.0.0.1:0", "--metrics-address", "0", "--leave", "0s")
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
@@ -368,6 +369,8 @@ func TestStaticProxy(t *testing.T) {
 		}
 	})
 
+	t.Run("a client of the forward proxy needs no login", func(t *testing.T) { p.testForward(t, b) })
+
 	t.Run("a Secret that changes is followed", func(t *testing.T) {
 		b.password.Store(new("second"))
 		if got := p.status(t, p.https, good, manifest); got != http.StatusBadGateway {
@@ -403,6 +406,12 @@ func TestStaticProxy(t *testing.T) {
 			defer response.Body.Close()
 			responses[front] = response
 		}
+		response, err := p.forwarded(t, "shop", "proxy").Get(b.URL + "/v2/team/slow/blobs/sha256:" + strings.Repeat("a", 64))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		responses["forward"] = response
 		if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
@@ -472,8 +481,8 @@ func TestStaticDocument(t *testing.T) {
 		_, _ = io.WriteString(w, "the manifest")
 	}))
 	t.Cleanup(registry.Close)
-	proxy, health := freeAddress(t), freeAddress(t)
-	script := fmt.Sprintf("set -e\ntrap 'kill $! 2>/dev/null; wait' EXIT\nREGISTRY=%s REGISTRY_USER=robot REGISTRY_PASSWORD=hunter2 PROXY=%s\n", registry.URL, proxy)
+	proxy, forward, health := freeAddress(t), freeAddress(t), freeAddress(t)
+	script := fmt.Sprintf("set -e\ntrap 'kill $! 2>/dev/null; wait' EXIT\nREGISTRY=%s REGISTRY_USER=robot REGISTRY_PASSWORD=hunter2 PROXY=%s FORWARD=%s\n", registry.URL, proxy, forward)
 	for _, block := range blocks[1:] {
 		script += block[1]
 	}
@@ -485,7 +494,7 @@ func TestStaticDocument(t *testing.T) {
 	var said bytes.Buffer
 	c.Stderr = &said
 	out, err := c.Output()
-	if err != nil || !strings.HasSuffix(string(out), "the manifest") {
+	if err != nil || !strings.HasSuffix(string(out), "the manifestthe manifest") {
 		t.Errorf("%v: %s\n%s", err, out, said.String())
 	}
 }

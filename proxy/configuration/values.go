@@ -97,6 +97,7 @@ func fixed(v *Values, t *trust) map[string][]byte {
 		v1alpha1.FileCAOfProxy:  t.authorities,
 		v1alpha1.FileBundle:     t.bundle,
 		v1alpha1.FileTrustStore: t.store,
+		v1alpha1.FileWget:       []byte("ca_certificate = " + v.BundleFile + "\n"),
 		v1alpha1.FileToken:      []byte(v.Token),
 	}
 }

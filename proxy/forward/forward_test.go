@@ -131,8 +131,9 @@ func TestAccess(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, _ = io.Copy(io.Discard, response.Body)
+			body, _ := io.ReadAll(response.Body)
 			_ = response.Body.Close()
+			w.leaks(answered{response, string(body)})
 			if !eventually(func() bool { return strings.Count(w.log.String(), "\n") > before }) {
 				t.Fatal("there is no line in the log")
 			}
@@ -273,7 +274,23 @@ func TestExtensionsAndPlainAddresses(t *testing.T) {
 			t.Errorf("%s: without the credential", address)
 		}
 	}
-	w.net.forgive() // the address says 'http': its owner sends the credential in clear
+	w.wire.forget("bytes to mirror.example.com:80") // the address says 'http': its owner sends the credential in clear
+	w.wire.forget("bytes from mirror.example.com:80")
+}
+
+// crane dials Docker Hub as index.docker.io, others as registry-1.docker.io; to both goes the Connector's credential.
+func TestDockerHubByEitherName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.connect("demo", "hub", "https://docker.io")
+	w.net.to["registry-1.docker.io:443"] = w.harbor.address()
+	for _, host := range []string{"index.docker.io", "registry-1.docker.io"} {
+		w.harbor.seen()
+		a := w.get(w.client("demo"), "https://"+host+"/v2/library/abc/manifests/v1")
+		if seen := w.harbor.seen(); a.StatusCode != http.StatusNotFound || len(seen) != 1 || seen[0].Host != "registry-1.docker.io" {
+			t.Errorf("%s: %d %s, and Docker Hub saw %v", host, a.StatusCode, a.body, seen)
+		}
+	}
 }
 
 func TestOtherHosts(t *testing.T) {

@@ -190,16 +190,35 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// A name that leads to a good address first and to the proxy's own loopback then is resolved once.
+// A name that leads to a good address first, and to the proxy's own loopback when it is asked again, is resolved once for
+// each tunnel: what was looked at is what is dialled.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.net.next["rebind.example."] = []string{"127.0.0.1", "169.254.169.254"}
 	w.net.names["rebind.example."] = []string{"127.0.0.1", "203.0.115.2", "169.254.169.254"}
-	if status, _ := w.dial("demo", "rebind.example:443"); status != 200 {
-		t.Error(status)
+	for i, want := range []int{http.StatusOK, http.StatusForbidden} {
+		if status, _ := w.dial("demo", "rebind.example:443"); status != want {
+			t.Errorf("tunnel %d: %d, want %d", i, status, want)
+		}
 	}
-	if resolved, dialled := w.net.asked(); len(resolved) != 1 || len(dialled) != 1 || dialled[0] != "203.0.115.2:443" {
+	if resolved, dialled := w.net.asked(); len(resolved) != 2 || len(dialled) != 1 || dialled[0] != "203.0.115.2:443" {
 		t.Errorf("resolved %v, dialled %v", resolved, dialled)
+	}
+}
+
+// A header without end, or one that is too long, is not read to its end.
+func TestEndlessHeaders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, more := range map[string]string{
+		"one line":   "X: " + strings.Repeat("a", mostHeader+8192),
+		"many lines": strings.Repeat("X: a\r\n", mostHeader/4),
+	} {
+		status, c := w.raw("CONNECT " + harborAt + " HTTP/1.1\r\nHost: x\r\n" + more) // and no end
+		if status != http.StatusRequestHeaderFieldsTooLarge || !c.response.Close {
+			t.Errorf("%s: %d, close %t", name, status, c.response.Close)
+		}
 	}
 }
 
@@ -523,6 +542,12 @@ func TestPolicy(t *testing.T) {
 	}
 	if a := w.get(w.client("demo"), "http://plain.example.net/"); a.StatusCode != 403 {
 		t.Errorf("plain: %d", a.StatusCode)
+	}
+	w.policy.Mode = egress.Public
+	for _, target := range []string{"10.0.0.1:443", "[fd00::1]:443", "[::ffff:192.168.0.1]:443"} {
+		if got, _ := w.dial("demo", target); got != 403 {
+			t.Errorf("%s: %d, want 403", target, got)
+		}
 	}
 	w.log.has(t, ReasonEgressRefused)
 	if resolved, dialled := w.net.asked(); len(resolved)+len(dialled) > 0 {

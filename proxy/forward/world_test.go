@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -38,16 +37,20 @@ import (
 	"berth.dev/berth/proxy/upstream"
 	"berth.dev/berth/route"
 	"berth.dev/berth/secret"
+	"berth.dev/berth/test/leak"
 	"berth.dev/berth/token"
 )
 
 const (
-	username   = "robot$berth"
-	password   = "correct-horse-battery-staple"
-	harborHost = "harbor.example.com"
-	harborAt   = harborHost + ":443"
-	evilHost   = "evil.example.net"
-	evilAt     = evilHost + ":443"
+	username = "robot$berth"
+	password = "correct-horse/battery+staple?%41"
+	// session is Harbor's cookie, and harborToken a token of its token service.
+	session     = "secret-session"
+	harborToken = "harbor-token"
+	harborHost  = "harbor.example.com"
+	harborAt    = harborHost + ":443"
+	evilHost    = "evil.example.net"
+	evilAt      = evilHost + ":443"
 )
 
 // world is everything around the proxy: Harbor's stand-in behind TLS that
@@ -58,6 +61,7 @@ type world struct {
 	harbor     *server
 	evil       *server
 	net        *network
+	wire       *wire
 	secrets    *secrets
 	namespaces *namespaces
 	catalogue  *access.Catalogue
@@ -70,27 +74,29 @@ type world struct {
 	proxy      *Proxy
 	front      *httptest.Server
 	bundle     *x509.CertPool
-	pem        []byte // the same
+
+	mu      sync.Mutex
+	answers bytes.Buffer // all that clients got, decrypted
 }
 
 func newWorld(t testing.TB, changes ...func(*Options)) *world {
 	t.Helper()
 	w := &world{
-		t: t, log: &lines{}, catalogue: &access.Catalogue{}, now: time.Now().Truncate(time.Second),
+		t: t, log: &lines{}, wire: newWire(t), catalogue: &access.Catalogue{}, now: time.Now().Truncate(time.Second),
 		policy: &egress.Policy{}, bundle: x509.NewCertPool(),
 		secrets: &secrets{held: map[types.NamespacedName]*corev1.Secret{}},
 		namespaces: &namespaces{held: map[string]identity.Namespace{
 			"demo": {UID: "uid-demo"}, "team": {UID: "uid-team", Labels: map[string]string{"team": "payments"}}, "stranger": {UID: "uid-stranger"},
 		}},
 	}
-	ca, err := certs.NewAuthority("far", certs.Scope{Domains: []string{"example.com", "example.net"}, Addresses: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}, w.now)
+	ca, err := certs.NewAuthority("far", certs.Scope{Domains: []string{"example.com", "example.net", "docker.io"}, Addresses: []netip.Addr{netip.MustParseAddr("10.9.9.9")}}, w.now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	farCA := certs.Authorities{ca}.Bundle()
 	w.trust(farCA)
 	w.harbor, w.evil = newHarbor(t, ca), newServer(t, ca, nil)
-	w.net = &network{names: map[string][]string{
+	w.net = &network{wire: w.wire, next: map[string][]string{}, names: map[string][]string{
 		harborHost + ".": {"203.0.115.1"}, evilHost + ".": {"203.0.115.2"}, "plain.example.net.": {"203.0.115.3"},
 	}, to: map[string]string{
 		harborAt: w.harbor.address(), "notary.example.com:443": w.harbor.address(), "mirror.example.com:80": w.harbor.plainAddress(),
@@ -119,6 +125,7 @@ func newWorld(t testing.TB, changes ...func(*Options)) *world {
 	}
 	w.proxy = New(w.options)
 	w.front = httptest.NewUnstartedServer(w.proxy)
+	w.front.Listener = w.wire.listener(w.front.Listener)
 	w.front.Config.ErrorLog = log.New(w.log, "", 0)
 	w.front.Config.ReadHeaderTimeout, w.front.Config.MaxHeaderBytes = time.Second, mostHeader
 	w.front.Start()
@@ -126,30 +133,28 @@ func newWorld(t testing.TB, changes ...func(*Options)) *world {
 	return w
 }
 
-// end closes everything, and fails the test where the credential got anywhere but to Harbor's stand-in.
+// end closes everything, and fails the test where the credential got anywhere but to Harbor's stand-in, within TLS.
 func (w *world) end() {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
 	cancel()
 	_ = w.proxy.Shutdown(ctx)
 	w.front.CloseClientConnections()
 	w.front.Close()
-	for where, text := range map[string]string{
-		"log": w.log.String(), "bytes that left the proxy in clear": w.net.written(), "other server": w.evil.everything(),
-	} {
-		for _, form := range credentialForms() {
-			if strings.Contains(text, form) {
-				w.t.Errorf("the credential stands in the %s: %.2000q", where, text)
-			}
+	places := w.wire.flows()
+	places["log"], places["other server"] = w.log.String(), w.evil.everything()
+	for where, text := range places {
+		if form := leak.Find(text, credentialForms()); form != "" {
+			w.t.Errorf("the credential stands in the %s as '%s': %.2000q", where, form, text)
 		}
-		if strings.Contains(text, "Proxy-Auth") || strings.Contains(text, "eyJhbGciOi") {
+		if strings.Contains(text, "Proxy-Authorization") || strings.Contains(text, "eyJhbGciOi") {
 			w.t.Errorf("a berth token stands in the %s: %.2000q", where, text)
 		}
 	}
+	w.tryAll()
 }
 
-func credentialForms() []string {
-	return []string{password, username, base64.StdEncoding.EncodeToString([]byte(username + ":" + password)), base64.StdEncoding.EncodeToString([]byte(password))}
-}
+// credentialForms are what no text may hold.
+func credentialForms() []string { return leak.Forms(username, password, session, harborToken) }
 
 // connect puts a Connector into the catalogue, with an authority of its own.
 func (w *world) connect(namespace, name, address string, changes ...func(*v1alpha1.Connector)) *access.Connector {
@@ -186,21 +191,13 @@ func labelled(key, value string) v1alpha1.AccessNamespaces {
 // trust is what all clients do from now on.
 func (w *world) trust(bundle []byte) {
 	w.bundle.AppendCertsFromPEM(bundle)
-	w.pem = append(w.pem, bundle...)
 }
 
 // sign gives a Connector its authority, which all clients trust.
 func (w *world) sign(c *access.Connector) {
 	w.t.Helper()
-	scope := certs.Scope{}
-	for _, one := range append([]*access.Connector{c}, c.Extensions()...) {
-		host := one.Address.Hostname()
-		if ip, err := netip.ParseAddr(host); err == nil {
-			scope.Addresses = append(scope.Addresses, ip)
-		} else {
-			scope.Domains = append(scope.Domains, host)
-		}
-	}
+	var scope certs.Scope
+	scope.Domains, scope.Addresses = c.Hosts()
 	authorities, _, _, err := certs.Authorities{}.Step(c.String(), scope, w.now)
 	if err != nil {
 		w.t.Fatal(err)
@@ -251,14 +248,14 @@ func (w *world) clientAs(user, password string, changes ...func(*http.Transport)
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// answer is a response, read to its end.
-type answer struct {
+// answered is a response, read to its end.
+type answered struct {
 	*http.Response
 	body string
 }
 
 // do sends a request; every answer is searched for what a client may not have.
-func (w *world) do(client *http.Client, method, address string, body io.Reader, changes ...func(*http.Request)) answer {
+func (w *world) do(client *http.Client, method, address string, body io.Reader, changes ...func(*http.Request)) answered {
 	w.t.Helper()
 	r, err := http.NewRequestWithContext(w.t.Context(), method, address, body)
 	if err != nil {
@@ -276,23 +273,46 @@ func (w *world) do(client *http.Client, method, address string, body io.Reader, 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	a := answer{response, string(content)}
+	a := answered{response, string(content)}
 	w.leaks(a)
 	return a
 }
 
-func (w *world) get(client *http.Client, address string) answer {
+func (w *world) get(client *http.Client, address string) answered {
 	w.t.Helper()
 	return w.do(client, http.MethodGet, address, nil)
 }
 
-func (w *world) leaks(a answer) {
+// leaks fails the test where the credential came to the client, and keeps the answer to be tried at Harbor.
+func (w *world) leaks(a answered) {
 	w.t.Helper()
 	var header bytes.Buffer
 	_ = a.Header.Write(&header)
-	for _, form := range credentialForms() {
-		if strings.Contains(a.body+header.String(), form) {
-			w.t.Errorf("the credential came to the client: %s%s", header.String(), a.body)
+	text := header.String() + a.body
+	if form := leak.Find(text, credentialForms()); form != "" {
+		w.t.Errorf("the credential came to the client as '%s': %s", form, text)
+	}
+	if a.Request != nil && a.Request.Header.Get("Authorization") != "" {
+		return // what the client gets for a login of its own is its own
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers.WriteString(text[:min(len(text), 64<<10)] + "\n")
+}
+
+// tryAll shows Harbor whatever was in the answers to clients in each of the ways to sign in, and fails the test where it lets one in.
+func (w *world) tryAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, candidate := range leak.Candidates(w.answers.String()) {
+		attempts, err := leak.Attempts(context.WithoutCancel(w.t.Context()), "https://"+harborHost+"/v2/test/abc/tags/list", candidate, username)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, r := range attempts {
+			if answer := httptest.NewRecorder(); w.harbor.try(answer, r) != http.StatusUnauthorized {
+				w.t.Errorf("Harbor takes what a client got, '%s', as %v", candidate, r.Header)
+			}
 		}
 	}
 }
@@ -342,7 +362,7 @@ func (w *world) secure(c *tunnelled, name string, protocols ...string) (*tls.Con
 }
 
 // inside opens a tunnel to Harbor and sends bytes of the test's own through TLS; it returns the answers' statuses.
-func (w *world) inside(namespace, text string) answer {
+func (w *world) inside(namespace, text string) answered {
 	w.t.Helper()
 	status, c := w.dial(namespace, harborAt)
 	if status != http.StatusOK {
@@ -356,7 +376,7 @@ func (w *world) inside(namespace, text string) answer {
 }
 
 // say sends bytes and reads one answer.
-func (w *world) say(conn net.Conn, text string) answer {
+func (w *world) say(conn net.Conn, text string) answered {
 	w.t.Helper()
 	go func() { _, _ = io.WriteString(conn, text) }()
 	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -365,7 +385,7 @@ func (w *world) say(conn net.Conn, text string) answer {
 	}
 	defer response.Body.Close()
 	body, _ := io.ReadAll(response.Body)
-	a := answer{response, string(body)}
+	a := answered{response, string(body)}
 	w.leaks(a)
 	return a
 }
@@ -399,7 +419,7 @@ func newServer(t testing.TB, ca certs.Authority, next http.Handler) *server {
 			_, _ = io.WriteString(w, "evil")
 		}
 	})
-	leaf, err := ca.Leaf(time.Now(), []string{harborHost, evilHost, "notary.example.com"}, []netip.Addr{netip.MustParseAddr("10.9.9.9")})
+	leaf, err := ca.Leaf(time.Now(), []string{harborHost, evilHost, "notary.example.com", "registry-1.docker.io"}, []netip.Addr{netip.MustParseAddr("10.9.9.9")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,6 +444,12 @@ func (s *server) answer(h http.HandlerFunc) {
 	s.instead = h
 }
 
+// try asks the server's handler, past the network, and returns the status.
+func (s *server) try(w *httptest.ResponseRecorder, r *http.Request) int {
+	s.secure.Config.Handler.ServeHTTP(w, r)
+	return w.Code
+}
+
 // seen returns the requests that came since it was last asked, but for those by which Berth asks a registry how to sign in.
 func (s *server) seen() []*http.Request {
 	s.mu.Lock()
@@ -440,6 +466,27 @@ func (s *server) everything() string {
 	return s.raw.String()
 }
 
+// signedIn returns who signs in with a request: with a password, or with what Harbor gives out in its stead; empty: nobody.
+func signedIn(r *http.Request) string {
+	user, pass, _ := r.BasicAuth()
+	cookie, _ := r.Cookie("sid")
+	switch {
+	case user == username && pass == password, cookie != nil && cookie.Value == session, r.Header.Get("Authorization") == "Bearer "+harborToken:
+		return username
+	case user == "own" && pass == "own-password":
+		return user
+	}
+	return ""
+}
+
+// given is what Harbor gives to whom: the session and the token of the credential, or others.
+func given(who, ofCredential string) string {
+	if who == username {
+		return ofCredential
+	}
+	return "of-" + who
+}
+
 // newHarbor is a registry that demands Basic.
 func newHarbor(t testing.TB, ca certs.Authority) *server {
 	var s *server
@@ -448,9 +495,9 @@ func newHarbor(t testing.TB, ca certs.Authority) *server {
 		s.mu.Lock()
 		instead := s.instead
 		s.mu.Unlock()
-		w.Header().Set("Set-Cookie", "sid=secret-session")
-		user, pass, ok := r.BasicAuth()
-		if own := user == "own" && pass == "own-password"; !own && (!ok || user != username || pass != password) {
+		who := signedIn(r)
+		w.Header().Set("Set-Cookie", "sid="+given(who, session))
+		if who == "" {
 			w.Header().Set("Www-Authenticate", `Basic realm="harbor"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
@@ -460,89 +507,12 @@ func newHarbor(t testing.TB, ca certs.Authority) *server {
 			return
 		}
 		if !strings.HasPrefix(r.URL.Path, "/v2/") {
-			_ = json.NewEncoder(w).Encode(map[string]string{"token": "harbor-token", "path": r.URL.Path})
+			_ = json.NewEncoder(w).Encode(map[string]string{"token": given(who, harborToken), "path": r.URL.Path})
 			return
 		}
 		images.ServeHTTP(w, r)
 	}))
 	return s
-}
-
-// network resolves and dials by tables, and goes nowhere else. It notes what it was asked, and what was written.
-type network struct {
-	mu       sync.Mutex
-	names    map[string][]string
-	to       map[string]string
-	resolved []string
-	dialled  []string
-	out      bytes.Buffer
-}
-
-func (n *network) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.resolved = append(n.resolved, host)
-	var found []netip.Addr
-	for _, text := range n.names[host] {
-		found = append(found, netip.MustParseAddr(text))
-	}
-	if len(found) == 0 {
-		return nil, &net.DNSError{IsNotFound: true, Name: host}
-	}
-	return found, nil
-}
-
-var errNowhere = errors.New("the test goes nowhere")
-
-func (n *network) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	n.mu.Lock()
-	n.dialled = append(n.dialled, address)
-	to, ok := n.to[address]
-	n.mu.Unlock()
-	if !ok {
-		return nil, errNowhere
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, to)
-	if err != nil {
-		return nil, err
-	}
-	return &noted{conn.(*net.TCPConn), n}, nil
-}
-
-func (n *network) asked() (resolved, dialled []string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.resolved, n.dialled
-}
-
-func (n *network) written() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.out.String()
-}
-
-// forgive forgets what was written.
-func (n *network) forgive() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.out.Reset()
-}
-
-// noted is a connection whose bytes are noted as they leave the proxy.
-type noted struct {
-	*net.TCPConn
-	n *network
-}
-
-func (c *noted) Write(p []byte) (int, error) {
-	c.n.mu.Lock()
-	c.n.out.Write(p)
-	c.n.mu.Unlock()
-	return c.TCPConn.Write(p)
-}
-
-func (c *noted) ReadFrom(r io.Reader) (int64, error) {
-	return io.Copy(struct{ io.Writer }{c}, r)
 }
 
 type secrets struct {

@@ -3,7 +3,6 @@ package registry
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -29,12 +28,15 @@ import (
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/upstream"
 	"berth.dev/berth/secret"
+	"berth.dev/berth/test/leak"
 	"berth.dev/berth/token"
 )
 
 const (
 	username = "robot$berth"
-	password = "correct-horse-battery-staple"
+	password = "correct-horse/battery+staple?%41"
+	// session is the registry's cookie.
+	session = "secret-session"
 )
 
 // world is everything around the proxy: a registry behind TLS that demands
@@ -51,6 +53,9 @@ type world struct {
 	log        *lines
 	options    Options
 	front      *httptest.Server
+
+	mu      sync.Mutex
+	answers bytes.Buffer // all that clients got
 }
 
 // newWorld starts a world with Connector 'demo/harbor', which namespace 'demo'
@@ -83,6 +88,7 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 		t.Fatal(err)
 	}
 	w.catalogue.PutClass(class)
+	t.Cleanup(w.tryAll)
 
 	registries := upstream.New(credential.NewSource(w.secrets), &net.Dialer{}, timeouts)
 	w.serve(Options{
@@ -226,20 +232,40 @@ func (w *world) get(path, namespace string) answer {
 	return w.do(w.request(http.MethodGet, path, w.token(namespace)))
 }
 
-// leaks fails the test where the credential stands in an answer or in the log, in any of its forms.
+// leaks fails the test where the credential stands in an answer or in the log, in any of its forms, and keeps the
+// answer to be tried at the registry.
 func (w *world) leaks(a answer) {
 	w.t.Helper()
 	var header bytes.Buffer
 	_ = a.Header.Write(&header)
-	for _, form := range []string{password, username, base64.StdEncoding.EncodeToString([]byte(username + ":" + password)), base64.StdEncoding.EncodeToString([]byte(password))} {
-		for where, text := range map[string]string{"body": a.body, "header": header.String(), "log": w.log.String()} {
-			if strings.Contains(text, form) {
-				w.t.Errorf("the credential stands in the %s: %s", where, text)
-			}
+	for where, text := range map[string]string{"body": a.body, "header": header.String(), "log": w.log.String()} {
+		if form := leak.Find(text, leak.Forms(username, password, session)); form != "" {
+			w.t.Errorf("the credential stands in the %s as '%s': %s", where, form, text)
 		}
 	}
 	if strings.Contains(w.log.String(), "eyJ") {
 		w.t.Errorf("a token stands in the log: %s", w.log)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answers.WriteString(header.String() + a.body[:min(len(a.body), 64<<10)] + "\n")
+}
+
+// tryAll shows the registry whatever was in the answers to clients in each of the ways to sign in, and fails the test where it lets one in.
+func (w *world) tryAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, candidate := range leak.Candidates(w.answers.String()) {
+		attempts, err := leak.Attempts(context.WithoutCancel(w.t.Context()), w.registry.server.URL+"/v2/test/abc/tags/list", candidate, username)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, r := range attempts {
+			answer := httptest.NewRecorder()
+			if w.registry.server.Config.Handler.ServeHTTP(answer, r); answer.Code != http.StatusUnauthorized {
+				w.t.Errorf("the registry takes what a client got, '%s', as %v", candidate, r.Header)
+			}
+		}
 	}
 }
 
@@ -263,8 +289,9 @@ func newFarRegistry(t testing.TB) *farRegistry {
 		}
 		good, instead := f.password, f.instead
 		f.mu.Unlock()
-		w.Header().Set("Set-Cookie", "sid=secret-session")
-		if u, p, ok := r.BasicAuth(); !ok || u != username || p != good {
+		w.Header().Set("Set-Cookie", "sid="+session)
+		cookie, _ := r.Cookie("sid")
+		if u, p, _ := r.BasicAuth(); (u != username || p != good) && (cookie == nil || cookie.Value != session) {
 			w.Header().Set("Www-Authenticate", `Basic realm="harbor"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return

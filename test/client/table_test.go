@@ -11,34 +11,35 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-const (
-	documentation = "../../docs/clients.md"
-	begin         = "<!-- the table is written by: go test ./test/client -run TestDocumented -update -->\n"
-	end           = "<!-- end of the table -->\n"
-)
+const documentation = "../../docs/clients.md"
 
 //nolint:gochecknoglobals // a flag of the test
-var update = flag.Bool("update", false, "write the table into the documentation")
+var update = flag.Bool("update", false, "write the tables into the documentation")
 
-// TestDocumented: the table of the documentation is that of the clients that TestMatrix runs.
+// TestDocumented: the tables of the documentation are those of the clients that TestMatrix and TestForward run.
 func TestDocumented(t *testing.T) {
 	content, err := os.ReadFile(documentation)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, found := strings.Cut(string(content), begin)
-	written, after, ended := strings.Cut(rest, end)
-	if !found || !ended {
-		t.Fatalf("'%s' must hold the table between '%s' and '%s'", documentation, begin, end)
+	text := string(content)
+	for name, made := range map[string]string{"images": table(), "proxy": forwardTable()} {
+		begin := "<!-- table '" + name + "', written by: go test ./test/client -run TestDocumented -update -->\n"
+		const end = "<!-- end of the table -->\n"
+		before, rest, found := strings.Cut(text, begin)
+		written, after, ended := strings.Cut(rest, end)
+		if !found || !ended {
+			t.Fatalf("'%s' must hold the table between '%s' and '%s'", documentation, begin, end)
+		}
+		text = before + begin + made + end + after
+		if diff := cmp.Diff(written, made); diff != "" && !*update {
+			t.Errorf("the documentation is not what is run; write it anew by -update (-what is written +what is run):\n%s", diff)
+		}
 	}
 	if *update {
-		if err := os.WriteFile(documentation, []byte(before+begin+table()+end+after), 0o600); err != nil {
+		if err := os.WriteFile(documentation, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	if diff := cmp.Diff(written, table()); diff != "" {
-		t.Errorf("the documentation is not what is run; write it anew by -update (-what is written +what is run):\n%s", diff)
 	}
 }
 
@@ -73,4 +74,18 @@ func table() string {
 		}
 	}
 	return b.String() + "\nA dash is what the client itself has no command for:\n\n" + notes.String()
+}
+
+func forwardTable() string {
+	var b, notes strings.Builder
+	b.WriteString("| client | what it did | by what it finds its way |\n| --- | --- | --- |\n")
+	for _, f := range forwardeds() {
+		does := f.does
+		if f.instead != "" {
+			does = "–"
+			fmt.Fprintf(&notes, "- %s: %s.\n", f.name, f.instead)
+		}
+		fmt.Fprintf(&b, "| %s | %s | `%s` |\n", f.name, does, strings.Join(f.by, "`, `"))
+	}
+	return b.String() + "\nA dash is what cannot, and did this instead:\n\n" + notes.String()
 }

@@ -27,26 +27,27 @@ type Authority struct {
 
 const life = 24 * time.Hour
 
-func newAuthority(s *Site) *Authority {
+// newAuthority makes one in a directory of the site.
+func newAuthority(s *Site, dir string) *Authority {
 	s.Helper()
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "Authority of the site"}, IsCA: true, BasicConstraintsValid: true,
+		Subject: pkix.Name{CommonName: "Authority of the site: " + dir}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	a := &Authority{site: s, certificate: template}
 	pair := a.sign(template)
 	a.certificate, a.key = pair.Leaf, pair.PrivateKey.(*ecdsa.PrivateKey) //nolint:forcetypeassert // sign makes no other
 	a.PEM = certificatePEM(pair)
-	a.Dir = s.Path("authority")
-	a.File = s.Write("authority/ca.crt", string(a.PEM))
+	a.Dir = s.Path(dir)
+	a.File = s.Write(dir+"/ca.crt", string(a.PEM))
 	return a
 }
 
-// Issue makes a certificate for servers on this machine, and for further names.
+// Issue makes a certificate for servers on this machine, by the names that Host gives and by further ones.
 func (a *Authority) Issue(names ...string) tls.Certificate {
 	a.site.Helper()
 	return a.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "server of the site"}, DNSNames: append([]string{"localhost"}, names...),
+		Subject: pkix.Name{CommonName: "server of the site"}, DNSNames: append([]string{"localhost", Host("*")}, names...),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(127, 0, 0, 2), net.IPv6loopback},
 		KeyUsage:    x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})

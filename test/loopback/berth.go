@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,13 +22,19 @@ type Berth struct {
 
 	// HTTPS and HTTP are its addresses.
 	HTTPS, HTTP string
+	// Forward is the 'host:port' of the forward proxy, and Interception the directory of its authorities, for a Berth of Forward.
+	Forward, Interception string
+	// Authority signed its certificate.
+	Authority *Authority
+	// Manifests is the directory that it reads.
+	Manifests string
 
-	site      *Site
-	program   string
-	manifests string
-	key       string
-	health    string
-	args      []string
+	site    *Site
+	program string
+	key     string
+	health  string
+	args    []string
+	hosts   []string // what its program is started through
 }
 
 // Namespace is that of every Connector and token of a site.
@@ -38,33 +45,71 @@ const Namespace = "demo"
 // site's authority, and over HTTP, which an administrator must have turned on.
 func (s *Site) Berth(connectors map[string]Connector) *Berth {
 	s.Helper()
+	b := s.berth(connectors, s.Authority)
+	b.start()
+	return b
+}
+
+// Forward starts it with the forward proxy too. Its certificates are of an authority of
+// its own, so that who trusts Berth does not trust the registries. It knows the hosts of Connectors.
+func (s *Site) Forward(connectors map[string]Connector) *Berth {
+	s.Helper()
+	b := s.berth(connectors, newAuthority(s, "authority-of-berth"))
+	b.hosts = s.knowing(connectors)
+	b.Forward, b.Interception = local(s.Port()), s.Path("interception")
+	b.args = append(b.args, "--forward-address", b.Forward, "--interception", b.Interception)
+	b.start()
+	return b
+}
+
+// knowing is what starts a program in a mount namespace of its own, where the file of hosts has those of the Connectors.
+func (s *Site) knowing(connectors map[string]Connector) []string {
+	s.Helper()
+	hosts := []string{"127.0.0.1", "localhost"}
+	for _, c := range connectors {
+		hosts = append(hosts, c.Host)
+	}
+	unshare := []string{s.Program("", "unshare", "it is in util-linux"), "--mount"}
+	if os.Geteuid() != 0 {
+		unshare = append(unshare, "--map-root-user")
+	}
+	unshare = append(unshare, "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, s.Write("hosts", strings.Join(hosts, " ")+"\n"))
+	if out, err := exec.CommandContext(s.Context(), unshare[0], append(slices.Clone(unshare[1:]), "true")...).CombinedOutput(); err != nil {
+		s.Skipf("SKIPPED: there is no mount namespace to be had: %v: %s", err, out)
+	}
+	return unshare
+}
+
+// berth prepares it.
+func (s *Site) berth(connectors map[string]Connector, authority *Authority) *Berth {
+	s.Helper()
 	program := os.Getenv(EnvBerth)
 	if program == "" {
 		s.Skip("SKIPPED: the program 'berth' is missing; run this through `make`")
 	}
 	dir := "berth-" + rand.String(8)
-	b := &Berth{site: s, program: program, manifests: s.Path(dir, "manifests"), key: s.Path(dir, "token.jwks")}
-	s.OK(os.MkdirAll(b.manifests, 0o755))
+	b := &Berth{site: s, program: program, Authority: authority, Manifests: s.Path(dir, "manifests"), key: s.Path(dir, "token.jwks")}
+	s.OK(os.MkdirAll(b.Manifests, 0o755))
 	b.run("token", "new-key", "--key", b.key)
 	s.Write(dir+"/manifests/keys.yaml", b.run("token", "public-keys", "--key", b.key))
 	for name, c := range connectors {
 		s.Write(dir+"/manifests/"+name+".yaml", c.manifests(s, name))
 	}
-	certificate, key := s.Authority.IssueFiles(dir+"/tls", "*."+Namespace+".svc.cluster.local")
+	certificate, key := authority.IssueFiles(dir+"/tls", "*."+Namespace+".svc.cluster.local")
 	https, plain := s.Port(), s.Port()
 	b.HTTPS, b.HTTP, b.health = "https://"+local(https), "http://"+local(plain), local(s.Port())
 	b.args = []string{
-		"proxy", "--static", b.manifests, "--tls-certificate", certificate, "--tls-key", key,
+		"proxy", "--static", b.Manifests, "--tls-certificate", certificate, "--tls-key", key,
 		"--registry-address", local(https), "--http-address", local(plain), "--allow-addresses", "127.0.0.0/8",
 		"--health-address", b.health, "--metrics-address", "0", "--leave", "10ms",
 	}
-	b.start()
 	return b
 }
 
 func (b *Berth) start() {
 	b.site.Helper()
-	b.Process = b.site.Start("berth", b.program, b.args...)
+	line := slices.Concat(b.hosts, []string{b.program}, b.args)
+	b.Process = b.site.Start("berth", line[0], line[1:]...)
 	b.site.Eventually("berth to be ready", func(ctx context.Context) error {
 		if !b.Running() {
 			b.site.Fatalf("berth ended:\n%s", b.Log())
@@ -122,8 +167,12 @@ func Below(connector string) string {
 type Connector struct {
 	// Registry is what it leads to, with the credential.
 	Registry *Registry
+	// Host is the name of its address, in the place of localhost, for a Berth of Forward.
+	Host string
 	// Class is its ConnectorClass, 'oci' where it is empty.
 	Class string
+	// API are the paths that the Class opens, for reading and for POST, where it is a class of the site's own.
+	API []string
 	// Repositories and Actions are what it grants the Namespace; empty: all.
 	Repositories, Actions []string
 }
@@ -137,11 +186,15 @@ func (c Connector) manifests(s *Site, name string) string {
 	if len(actions) == 0 {
 		actions = []string{"pull", "push", "delete"}
 	}
+	address := c.Registry.Address
+	if c.Host != "" {
+		address = strings.Replace(address, "localhost", c.Host, 1)
+	}
 	meta := func(name string) map[string]any { return map[string]any{"name": name, "namespace": Namespace} }
 	connector := map[string]any{
 		"apiVersion": "connectors.berth.dev/v1alpha1", "kind": "Connector", "metadata": meta(name),
 		"spec": map[string]any{
-			"connectorClassName": class, "address": c.Registry.Address,
+			"connectorClassName": class, "address": address,
 			"auth":            map[string]any{"name": "basicAuth", "secretRef": map[string]any{"name": name + "-credential"}},
 			"caCertSecretRef": map[string]any{"name": name + "-ca"},
 			"access":          []any{map[string]any{"namespaces": map[string]any{"from": "Same"}, "repositories": c.Repositories, "actions": actions}},
@@ -155,8 +208,18 @@ func (c Connector) manifests(s *Site, name string) string {
 		"apiVersion": "v1", "kind": "Secret", "metadata": meta(name + "-ca"),
 		"stringData": map[string]any{"ca.crt": string(s.Authority.PEM)},
 	}
+	all := []any{connector, credential, authority}
+	if len(c.API) > 0 {
+		all = append(all, map[string]any{
+			"apiVersion": "connectors.berth.dev/v1alpha1", "kind": "ConnectorClass", "metadata": map[string]any{"name": class},
+			"spec": map[string]any{
+				"probes": map[string]any{"liveness": map[string]any{"path": "/"}, "auth": map[string]any{"path": "/"}},
+				"api":    []any{map[string]any{"methods": []string{"GET", "HEAD", "POST"}, "paths": c.API}},
+			},
+		})
+	}
 	var documents []string
-	for _, document := range []any{connector, credential, authority} {
+	for _, document := range all {
 		raw, err := yaml.Marshal(document)
 		s.OK(err)
 		documents = append(documents, string(raw))

@@ -11,7 +11,8 @@
 //   - olareg, which knows referrers and breaks them into pages; it runs in the test.
 //
 // Berth is `berth proxy --static` and `berth token`: nothing of its code runs in
-// the test.
+// the test. For clients of the forward proxy, registries have names (Host), which
+// lead to this machine in the mount namespace of Berth and nowhere else.
 //
 // Programs come from where `make` has built them; a test whose programs are
 // missing is skipped, and says so.
@@ -63,7 +64,7 @@ func New(tb testing.TB) *Site {
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	s := &Site{TB: tb, Dir: dir}
-	s.Authority = newAuthority(s)
+	s.Authority = newAuthority(s, "authority")
 	return s
 }
 
@@ -166,6 +167,10 @@ func (s *Site) answers(p *Process, url string) {
 		return response.Body.Close()
 	})
 }
+
+// Host is a name that leads to this machine for a Berth of Forward, and for nobody else: clients send what is for
+// 'localhost' to no proxy.
+func Host(name string) string { return name + ".site.example" }
 
 func local(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 

@@ -43,6 +43,9 @@ type Request struct {
 	Status int    `json:"status"`
 }
 
+// Realm is where its token service is.
+func (r *Registry) Realm() string { return r.tokens }
+
 const distribution = `
 version: 0.1
 log: {level: error, accesslog: {disabled: true}}
