@@ -47,6 +47,8 @@ const (
 type Claims struct {
 	// Namespace and NamespaceUID name the Namespace object whose workloads hold the token.
 	Namespace, NamespaceUID string
+	// Generation is what the Namespace said of its tokens then; another one, and they are revoked.
+	Generation string
 	// Audience is the one thing that the token is good for.
 	Audience Audience
 	// IssuedAt and Expires bound its life, to the second.
@@ -71,6 +73,7 @@ var (
 type private struct {
 	Namespace    string `json:"namespace"`
 	NamespaceUID string `json:"namespaceUID"`
+	Generation   string `json:"generation,omitempty"`
 }
 
 // Sign makes a token of the claims.
@@ -90,7 +93,7 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 			Issuer: Issuer, Subject: "namespace:" + c.Namespace, Audience: jwt.Audience{string(c.Audience)},
 			IssuedAt: jwt.NewNumericDate(c.IssuedAt), NotBefore: jwt.NewNumericDate(c.IssuedAt), Expiry: jwt.NewNumericDate(c.Expires),
 		}).
-		Claims(private{Namespace: c.Namespace, NamespaceUID: c.NamespaceUID}).
+		Claims(private{Namespace: c.Namespace, NamespaceUID: c.NamespaceUID, Generation: c.Generation}).
 		Serialize()
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
@@ -100,7 +103,7 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 
 // Verify returns the claims of a token that one of the keys has signed, that is
 // in its time, and that is good for one of the audiences. Whether the namespace still
-// exists, with that UID, the caller must ask.
+// exists, with that UID and generation, the caller must ask.
 //
 // The errors are ErrMalformed, ErrUnknownKey, ErrForged, ErrExpired and
 // ErrAudience; none holds any of the token.
@@ -141,7 +144,7 @@ func check(registered jwt.Claims, own private, now time.Time, audiences []Audien
 		return Claims{}, ErrAudience
 	}
 	return Claims{
-		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Audience: Audience(registered.Audience[0]),
+		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Generation: own.Generation, Audience: Audience(registered.Audience[0]),
 		IssuedAt: registered.IssuedAt.Time().UTC(), Expires: registered.Expiry.Time().UTC(),
 	}, nil
 }

@@ -250,5 +250,7 @@ func (s namespaceStore) Namespace(name string) (identity.Namespace, bool) {
 	if err != nil || !exists || !ok {
 		return identity.Namespace{}, false
 	}
-	return identity.Namespace{UID: string(namespace.UID), Labels: namespace.Labels}, true
+	return identity.Namespace{
+		UID: string(namespace.UID), Labels: namespace.Labels, Generation: namespace.Annotations[v1alpha1.AnnotationTokenGeneration],
+	}, true
 }

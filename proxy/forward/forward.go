@@ -19,7 +19,8 @@
 // user of the proxy's URL.
 //
 // A token is looked at for each request, also within a tunnel that stands for
-// hours: what is withdrawn is withdrawn.
+// hours, and every two seconds for a tunnel that is not looked into: what is
+// withdrawn is withdrawn. An answer that has begun goes on to its end.
 //
 // goproxy tells tunnels from requests, and sends requests to other hosts on. It
 // never sees what is in a tunnel: its own interception routes by the Host of the
@@ -32,6 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -139,6 +141,7 @@ type Proxy struct {
 
 	inner   *http.Server
 	handoff *handoff
+	end     func() // of what runs until Shutdown
 }
 
 // New returns a proxy that is ready to serve.
@@ -154,6 +157,9 @@ func New(o Options) *Proxy {
 	p.dispatcher = p.newDispatcher()
 	p.inner = p.newInner()
 	go func() { _ = p.inner.Serve(p.handoff) }() // until Shutdown
+	ended := make(chan struct{})
+	p.end = sync.OnceFunc(func() { close(ended) })
+	go p.tunnels.recheck(ended)
 	return p
 }
 
@@ -163,6 +169,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- p.inner.Shutdown(ctx) }()
 	err := errors.Join(p.tunnels.drain(ctx), <-ended)
+	p.end()
 	p.plain.CloseIdleConnections()
 	if err != nil {
 		return errors.Join(err, p.inner.Close())

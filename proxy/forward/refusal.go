@@ -17,6 +17,8 @@ const (
 	ReasonTokenRefused = "TokenRefused"
 	// ReasonNamespaceGone: the token's namespace was deleted.
 	ReasonNamespaceGone = "NamespaceGone"
+	// ReasonTokenRevoked: the tokens of the namespace were revoked since it was made.
+	ReasonTokenRevoked = "TokenRevoked"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
 	// ReasonTargetInvalid: what the client asked the proxy for is not a host and a port.

@@ -170,6 +170,8 @@ func unidentified(err error) *refusal {
 		no.message = "no token: put a berth token into the URL of the proxy, as in HTTP_PROXY=http://berth:TOKEN@HOST:PORT"
 	case errors.Is(err, identity.ErrNamespace):
 		no.reason = ReasonNamespaceGone
+	case errors.Is(err, identity.ErrRevoked):
+		no.reason = ReasonTokenRevoked
 	}
 	return no
 }

@@ -5,7 +5,7 @@
 // published keys signed it, when it is in its time and of an audience that this
 // proxy takes, and when the namespace that it names is still the one that it was made
 // for: a namespace that was deleted and made anew under the same name is
-// another one. What comes out is an Identity: the namespace with its labels as
+// another one, and one whose tokens were revoked says another generation than they do. What comes out is an Identity: the namespace with its labels as
 // they are now, and its UID. What that namespace may do is for access to say.
 //
 // A token that was verified is remembered by its hash, so that the signature is
@@ -42,6 +42,8 @@ var (
 	ErrToken = errors.New("token refused")
 	// ErrNamespace: the token is good, but its namespace is gone, or was deleted and made anew.
 	ErrNamespace = errors.New("the token's namespace is gone, or was deleted and made anew since; use a token that was made for it now")
+	// ErrRevoked: the token is good, but those of its namespace were revoked since.
+	ErrRevoked = errors.New("the tokens of its namespace were revoked since; use one that was made for it now, which a Pod is given when it is made anew")
 )
 
 // Identity is a caller whose token is good.
@@ -59,6 +61,8 @@ type Namespace struct {
 	UID string
 	// Labels may not be changed.
 	Labels map[string]string
+	// Generation is what its tokens say where they were not revoked.
+	Generation string
 }
 
 // Namespaces knows the Namespace objects that exist.
@@ -92,7 +96,7 @@ func New(keys func() *token.PublicKeys, namespaces Namespaces, now func() time.T
 }
 
 // Authenticate returns who sent the request. The errors wrap ErrNoCredentials,
-// ErrToken or ErrNamespace.
+// ErrToken, ErrNamespace or ErrRevoked.
 func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	raw, ok := shown(r)
 	if !ok {
@@ -101,7 +105,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	return a.Verify(raw)
 }
 
-// Verify returns whose token it is. The errors wrap ErrToken or ErrNamespace.
+// Verify returns whose token it is. The errors wrap ErrToken, ErrNamespace or ErrRevoked.
 func (a *Authenticator) Verify(raw string) (Identity, error) {
 	claims, err := a.verify(raw)
 	if err != nil {
@@ -110,6 +114,9 @@ func (a *Authenticator) Verify(raw string) (Identity, error) {
 	namespace, ok := a.namespaces.Namespace(claims.Namespace)
 	if !ok || namespace.UID != claims.NamespaceUID {
 		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrNamespace)
+	}
+	if namespace.Generation != claims.Generation {
+		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrRevoked)
 	}
 	return Identity{
 		Caller:   access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
