@@ -77,14 +77,14 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 	}
 	out := dialer()
 	return mgr.Add(&forwardServer{
-		address: o.forward.address, leave: o.serve.leave, drain: o.serve.drain,
-		options: forward.Options{
+		address: o.forward.address, serveOptions: o.serve,
+		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
 			Identity: identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
 			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
-		},
+		}),
 	})
 }
 
@@ -123,9 +123,10 @@ func (p *policies) of(namespace string) *egress.Policy {
 
 // forwardServer serves the forward proxy, and lets tunnels end before it ends.
 type forwardServer struct {
-	address      string
-	leave, drain time.Duration
-	options      forward.Options
+	serveOptions
+
+	address string
+	options forward.Options
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
@@ -141,7 +142,7 @@ func (s *forwardServer) Start(ctx context.Context) error {
 	var only http.Protocols
 	only.SetHTTP1(true)
 	h := &http.Server{
-		Handler: parting(ctx, proxy), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		Handler: parting(ctx, proxy), ReadHeaderTimeout: headerTimeout, IdleTimeout: s.limits.idle, MaxHeaderBytes: s.limits.headerBytes,
 		Protocols: &only, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	slog.InfoContext(ctx, "serve the forward proxy", "address", listener.Addr().String())

@@ -50,6 +50,8 @@ func TestRootRefuses(t *testing.T) {
 		"flag of another":  {"node", "--webhook-port=1"},
 		"argument":         {"controller", "now"},
 		"wrong value":      {"proxy", "--drain=soon"},
+		"no tunnels":       {"proxy", "--max-tunnels=0"},
+		"no patience":      {"proxy", "--static=.", "--stall-timeout=-1s"},
 		"wrong log level":  {"node", "--log-level=LOUD"},
 		"no folder":        {"node", "--hosts-dir=" + t.TempDir() + "/none"},
 		"flag before name": {"--webhook-port=1", "controller"},

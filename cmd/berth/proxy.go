@@ -86,6 +86,9 @@ type knowledge struct {
 }
 
 func (o *proxyOptions) run(ctx context.Context) error {
+	if err := o.serve.limits.check(); err != nil {
+		return badInput(err)
+	}
 	if o.static.directory != "" {
 		return o.runStatic(ctx)
 	}
@@ -109,7 +112,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, err := k.handler(ctx, mgr, synced)
+	handler, err := k.handler(ctx, mgr, synced, o.serve.limits)
 	if err != nil {
 		return err
 	}
@@ -184,7 +187,7 @@ func (k *knowledge) subjects(serverName string) (names []string, addresses []net
 }
 
 // handler wires the rooms of the proxy together, and adds to what must be there first.
-func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[string]func() bool) (http.Handler, error) {
+func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[string]func() bool, limits limitOptions) (http.Handler, error) {
 	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return nil, err
@@ -225,7 +228,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if err != nil {
 		return nil, err
 	}
-	return k.files.handler(k, accounts, registry.New(registry.Options{
+	return k.files.handler(k, accounts, registry.New(limits.ofRegistry(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity: identity.Either{
 			Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
@@ -235,7 +238,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
 		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
-	}))
+	})))
 }
 
 // namespaceStore reads Namespaces where the informer keeps them, without a copy.

@@ -84,13 +84,13 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		return badInput(err)
 	}
 	registries := upstream.New(credential.NewSource(world), dialer().Allowing(networks...), upstream.Timeouts{})
-	front := &server{serveOptions: o.serve, handler: registry.New(registry.Options{
+	front := &server{serveOptions: o.serve, handler: registry.New(o.serve.limits.ofRegistry(registry.Options{
 		Catalogue: world.Catalogue(),
 		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
 		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now, Metrics: metrics.Registry,
-	})}
+	}))}
 	metered, err := metricsserver.NewServer(metricsserver.Options{BindAddress: o.metricsAddress}, nil, nil)
 	if err != nil {
 		return err
@@ -155,7 +155,7 @@ func (o *proxyOptions) serveHealth(ctx context.Context) error {
 	for _, path := range []string{"/healthz", "/readyz"} {
 		mux.Handle(path, http.StripPrefix(path, &healthz.Handler{Checks: map[string]healthz.Checker{"alive": healthz.Ping}}))
 	}
-	h := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader}
+	h := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: o.serve.limits.idle, MaxHeaderBytes: o.serve.limits.headerBytes}
 	context.AfterFunc(ctx, func() { _ = h.Close() })
 	if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve health: %w", err)

@@ -46,20 +46,6 @@ import (
 	"berth.dev/berth/proxy/stream"
 )
 
-const (
-	// headerTimeout, idleTimeout and mostHeader bound a client within an intercepted tunnel.
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	mostHeader    = 32 << 10
-	// defaultPatience is how long a client may stand still within a body.
-	defaultPatience = 2 * time.Minute
-	// defaultSilence is how long nothing may go through a tunnel.
-	defaultSilence = 10 * time.Minute
-	// defaultTunnels and defaultPerNamespace are how many tunnels there are at one time.
-	defaultTunnels      = 10_000
-	defaultPerNamespace = 2_000
-)
-
 // Identities say whose a token is. *identity.Authenticator is one.
 type Identities interface {
 	// Verify returns an error of package identity for a token that is no good.
@@ -103,27 +89,7 @@ type Options struct {
 	// Now is the clock.
 	Now func() time.Time
 
-	// Patience is how long a client may stand still within a body; 0 is two minutes.
-	Patience time.Duration
-	// Silence is how long nothing may go through a tunnel before it is closed; 0 is ten minutes.
-	Silence time.Duration
-	// Tunnels and PerNamespace are how many tunnels and plain requests there may be at one time, in all and for
-	// each namespace; 0 is 10,000 and 2,000.
-	Tunnels, PerNamespace int
-}
-
-func (o *Options) orDefaults() {
-	for _, d := range []struct{ value, fallback *time.Duration }{{&o.Patience, new(defaultPatience)}, {&o.Silence, new(defaultSilence)}} {
-		if *d.value == 0 {
-			*d.value = *d.fallback
-		}
-	}
-	if o.Tunnels == 0 {
-		o.Tunnels = defaultTunnels
-	}
-	if o.PerNamespace == 0 {
-		o.PerNamespace = defaultPerNamespace
-	}
+	Limits
 }
 
 // Proxy is the forward proxy, a handler for a server of plain HTTP/1. Make it by
@@ -135,6 +101,7 @@ type Proxy struct {
 	plain      *http.Transport
 	failures   *identity.Failures
 	places     *places
+	flights    *places
 	metrics    *metrics
 	tunnels    *tunnels
 	buffers    *stream.Buffers
@@ -146,10 +113,10 @@ type Proxy struct {
 
 // New returns a proxy that is ready to serve.
 func New(o Options) *Proxy {
-	o.orDefaults()
+	o.Limits = o.orDefaults()
 	p := &Proxy{
 		Options: o, failures: identity.NewFailures(), buffers: stream.NewBuffers(),
-		places: newPlaces(o.Tunnels, o.PerNamespace), tunnels: newTunnels(),
+		places: newPlaces(o.Tunnels, o.PerNamespace), flights: newPlaces(o.Requests, o.RequestsPerNamespace), tunnels: newTunnels(),
 		handoff: newHandoff(),
 	}
 	p.metrics = newMetrics(o.Metrics, p.places)

@@ -25,6 +25,8 @@ const (
 	ReasonTargetInvalid = "TargetInvalid"
 	// ReasonTooManyTunnels: there are as many tunnels as may be.
 	ReasonTooManyTunnels = "TooManyTunnels"
+	// ReasonTooManyRequests: as many requests as may be have no answer yet.
+	ReasonTooManyRequests = "TooManyRequests"
 	// ReasonAuthorityPending: the Connector's certificate authority is not there yet.
 	ReasonAuthorityPending = "AuthorityPending"
 	// ReasonAddressForbidden: the host leads to an address that Berth never dials.
@@ -64,6 +66,8 @@ const (
 	codeDenied      = "DENIED"
 	codeUnsupported = "UNSUPPORTED"
 	codeUnknown     = "UNKNOWN"
+
+	codeTooManyRequests = "TOOMANYREQUESTS"
 )
 
 // statusClientGone is in the log alone: nobody is there to get it.

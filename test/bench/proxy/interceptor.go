@@ -171,7 +171,7 @@ func (s *stage) interceptByBerth(ctx context.Context) (*interceptor, error) {
 	authorities := filepath.Join(folder, "interception")
 	i, err := s.intercept(ctx, "berth", func(address string) (*process, error) {
 		return s.start(ctx, s.berth, append(s.static(folder), "--registry-address", "127.0.0.1:0", "--metrics-address", "0",
-			"--forward-address", address, "--interception", authorities)...)
+			"--forward-address", address, "--interception", authorities, "--max-tunnels-per-namespace", strconv.Itoa(2*tunnelsStanding))...)
 	})
 	if err != nil {
 		return nil, err
