@@ -69,6 +69,20 @@ var (
 	ErrAudience = errors.New("token is of another audience")
 )
 
+// Refusal is the error for a token that is no good although one of the keys has signed it: whom it was made for may be told.
+type Refusal struct {
+	// Namespace and NamespaceUID name the Namespace object.
+	Namespace, NamespaceUID string
+	// Err is ErrExpired or ErrAudience.
+	Err error
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // private is the part of the JWT claims that RFC 7519 does not register.
 type private struct {
 	Namespace    string `json:"namespace"`
@@ -106,7 +120,7 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 // exists, with that UID and generation, the caller must ask.
 //
 // The errors are ErrMalformed, ErrUnknownKey, ErrForged, ErrExpired and
-// ErrAudience; none holds any of the token.
+// ErrAudience; none holds any of the token. The last two are wrapped in a *Refusal.
 func (k PublicKeys) Verify(raw string, now time.Time, audiences ...Audience) (Claims, error) {
 	if len(raw) > MaxLength {
 		return Claims{}, ErrMalformed
@@ -139,9 +153,9 @@ func check(registered jwt.Claims, own private, now time.Time, audiences []Audien
 	case errors.Is(err, jwt.ErrInvalidIssuer):
 		return Claims{}, ErrMalformed
 	case err != nil:
-		return Claims{}, ErrExpired
+		return Claims{}, &Refusal{own.Namespace, own.NamespaceUID, ErrExpired}
 	case len(registered.Audience) != 1 || !slices.Contains(audiences, Audience(registered.Audience[0])):
-		return Claims{}, ErrAudience
+		return Claims{}, &Refusal{own.Namespace, own.NamespaceUID, ErrAudience}
 	}
 	return Claims{
 		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Generation: own.Generation, Audience: Audience(registered.Audience[0]),

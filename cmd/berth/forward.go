@@ -83,7 +83,7 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 			Identity: identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
 			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
-			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
+			Events: k.events.About(v1alpha1.ProxySecret), Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		}),
 	})
 }

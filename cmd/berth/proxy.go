@@ -83,6 +83,8 @@ type knowledge struct {
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
+	// events tell namespaces why their requests failed.
+	events *event.Teller
 }
 
 func (o *proxyOptions) run(ctx context.Context) error {
@@ -192,6 +194,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if err != nil {
 		return nil, err
 	}
+	k.events = event.NewTeller(ctx, clients)
 	follower := secret.NewFollower(ctx, clients, nil)
 	k.registries = upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
@@ -237,7 +240,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		Upstream: k.registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
-		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
+		Metrics: metrics.Registry, Events: k.events,
 	})))
 }
 

@@ -66,6 +66,7 @@ func (v *visit) turnAway(client net.Conn, no *refusal) {
 		v.log(statusClientGone, ReasonClientGone, nil)
 		return
 	}
+	v.tell(v.caller.Namespace, no)
 	v.log(no.status, no.reason, no.cause)
 	var answer bytes.Buffer
 	_ = no.response().Write(&answer) //nolint:bodyclose // it is text; and a bytes.Buffer does not fail

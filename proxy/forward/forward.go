@@ -67,6 +67,12 @@ type Egress interface {
 	Open(ctx context.Context, p *egress.Policy, to egress.Target) (net.Conn, error)
 }
 
+// Events tells namespaces why their requests failed. *event.Teller is one.
+type Events interface {
+	// Event must not wait. The message is for people, and holds no token, path, query or credential.
+	Event(namespace, reason, message string)
+}
+
 // Options are what the proxy is made of. All but the bounds must be set.
 type Options struct {
 	// Catalogue holds the Connectors.
@@ -84,6 +90,8 @@ type Options struct {
 	Authorities *Authorities
 	// Log gets the access log.
 	Log *slog.Logger
+	// Events tells callers why their requests failed; nil tells nobody.
+	Events Events
 	// Metrics is where the proxy's metrics are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock.
@@ -149,6 +157,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{Proxy: p, request: r, begun: p.Now()}
 	if no := v.admit(); no != nil {
 		no.writeText(w)
+		v.tell(v.caller.Namespace, no)
 		v.log(no.status, no.reason, no.cause) //nolint:contextcheck // the visit has the request, and its context
 		return
 	}

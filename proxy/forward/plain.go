@@ -95,7 +95,9 @@ func sendPlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Respo
 	}
 	response, err := v.plain.RoundTrip(out)
 	if err != nil {
-		return r, unopened(v.target, err).response()
+		no := unopened(v.target, err)
+		v.tell(v.caller.Namespace, no)
+		return r, no.response()
 	}
 	if response.StatusCode == http.StatusProxyAuthRequired || response.StatusCode == http.StatusSwitchingProtocols {
 		_ = response.Body.Close()

@@ -90,6 +90,19 @@ type refusal struct {
 	last bool
 }
 
+// tell tells a namespace why it was refused, where that is known and is what somebody there would want to know.
+func (p *Proxy) tell(namespace string, no *refusal) {
+	if p.Events == nil || namespace == "" {
+		return
+	}
+	switch no.status {
+	case http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		if no.reason != ReasonClientGone {
+			p.Events.Event(namespace, no.reason, no.message)
+		}
+	}
+}
+
 func (no *refusal) header() http.Header {
 	h := http.Header{}
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -62,6 +62,9 @@ func (v *visit) identify() *refusal {
 		v.caller = caller
 		return nil
 	}
+	if refused, ok := errors.AsType[*identity.Refusal](err); ok {
+		v.caller.Namespace = refused.Namespace // for the log, and to tell it
+	}
 	no := unidentified(err)
 	if !v.failures.Allow(identity.Source(v.request), v.Now()) {
 		return &refusal{

@@ -46,6 +46,20 @@ var (
 	ErrRevoked = errors.New("the tokens of its namespace were revoked since; use one that was made for it now, which a Pod is given when it is made anew")
 )
 
+// Refusal is an error about a token that Berth made for a namespace, which may be told of it.
+type Refusal struct {
+	// Namespace is whose token it is.
+	Namespace string
+	// Err says why it is no good.
+	Err error
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // Identity is a caller whose token is good.
 type Identity struct {
 	access.Caller
@@ -105,24 +119,37 @@ func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	return a.Verify(raw)
 }
 
-// Verify returns whose token it is. The errors wrap ErrToken, ErrNamespace or ErrRevoked.
+// Verify returns whose token it is. The errors wrap ErrToken, ErrNamespace or ErrRevoked. An
+// error about a token that Berth made for a namespace that there is, is a *Refusal.
 func (a *Authenticator) Verify(raw string) (Identity, error) {
 	claims, err := a.verify(raw)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrToken, err)
+		return Identity{}, a.refuse(fmt.Errorf("%w: %w", ErrToken, err))
 	}
 	namespace, ok := a.namespaces.Namespace(claims.Namespace)
 	if !ok || namespace.UID != claims.NamespaceUID {
 		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrNamespace)
 	}
 	if namespace.Generation != claims.Generation {
-		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrRevoked)
+		return Identity{}, &Refusal{claims.Namespace, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrRevoked)}
 	}
 	return Identity{
 		Caller:   access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
 		UID:      claims.NamespaceUID,
 		Audience: claims.Audience,
 	}, nil
+}
+
+// refuse adds to an error whose token it is about, where Berth made it for a namespace that there is.
+func (a *Authenticator) refuse(err error) error {
+	signed, ok := errors.AsType[*token.Refusal](err)
+	if !ok {
+		return err
+	}
+	if namespace, ok := a.namespaces.Namespace(signed.Namespace); !ok || namespace.UID != signed.NamespaceUID {
+		return err
+	}
+	return &Refusal{signed.Namespace, err}
 }
 
 // shown returns the token that the request shows.
