@@ -22,7 +22,6 @@ import (
 	"berth.dev/berth/controller"
 	"berth.dev/berth/egress"
 	"berth.dev/berth/proxy/forward"
-	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/token"
 )
 
@@ -80,7 +79,7 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 		address: o.forward.address, serveOptions: o.serve,
 		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
-			Identity: identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
+			Identity: k.authenticator(token.AudienceProxy),
 			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Events: k.events.About(v1alpha1.ProxySecret), Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -83,6 +84,8 @@ type knowledge struct {
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
+	// pods is where tokens may be shown from; nil: from everywhere.
+	pods identity.Pods
 	// events tell namespaces why their requests failed.
 	events *event.Teller
 }
@@ -90,6 +93,9 @@ type knowledge struct {
 func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.serve.limits.check(); err != nil {
 		return badInput(err)
+	}
+	if o.static.directory != "" && o.serve.checkSources {
+		return badInput(errors.New("'--check-sources' may not stand with '--static': there are no Pods to look at"))
 	}
 	if o.static.directory != "" {
 		return o.runStatic(ctx)
@@ -106,6 +112,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
 		&corev1.Secret{}:    o.forward.secrets(),
+		&corev1.Pod{}:       {Transform: leanPod},
 	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
@@ -113,6 +120,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	synced, err := k.learn(ctx, mgr)
 	if err != nil {
 		return err
+	}
+	if o.serve.checkSources {
+		if k.pods, synced["pods"], err = watchPods(ctx, mgr.GetCache()); err != nil {
+			return err
+		}
 	}
 	handler, err := k.handler(ctx, mgr, synced, o.serve.limits)
 	if err != nil {
@@ -234,7 +246,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	return k.files.handler(k, accounts, registry.New(limits.ofRegistry(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity: identity.Either{
-			Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
+			Berth:           k.authenticator(token.AudiencePull, token.AudienceProxy),
 			ServiceAccounts: accounts,
 		},
 		Upstream: k.registries,
@@ -242,6 +254,15 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
 		Metrics: metrics.Registry, Events: k.events,
 	})))
+}
+
+// authenticator takes tokens of any of the audiences, once the namespaces are there.
+func (k *knowledge) authenticator(audiences ...token.Audience) *identity.Authenticator {
+	a := identity.New(k.keys.Load, k.namespaces, time.Now, audiences...)
+	if k.pods != nil {
+		a.CheckSources(k.pods)
+	}
+	return a
 }
 
 // namespaceStore reads Namespaces where the informer keeps them, without a copy.

@@ -24,6 +24,7 @@ type serveOptions struct {
 	drain           time.Duration
 	leave           time.Duration
 	limits          limitOptions
+	checkSources    bool
 }
 
 func (o *serveOptions) add(flags *pflag.FlagSet) {
@@ -31,6 +32,8 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.httpAddress, "http-address", "", "address that serves registries over plain HTTP too, where tokens can be read on their way; without one none does")
 	flags.DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
 	flags.DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")
+	flags.BoolVar(&o.checkSources, "check-sources", false,
+		"in a cluster: take the tokens of Secrets 'berth-proxy' from addresses of Pods of their namespace alone; needs the right to watch Pods (manifests/check-sources)")
 	o.limits.add(flags)
 }
 

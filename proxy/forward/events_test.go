@@ -1,12 +1,14 @@
 package forward
 
 import (
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/token"
 )
 
@@ -27,6 +29,11 @@ func (t *told) only() string {
 	defer t.mu.Unlock()
 	return strings.Join(t.events, "\n")
 }
+
+// elsewhere is where all Pods are of another namespace.
+type elsewhere struct{}
+
+func (elsewhere) Namespaces(netip.Addr) []string { return []string{"team"} }
 
 // A namespace is told why it was refused, and only the one that a token is really of.
 func TestEvents(t *testing.T) {
@@ -57,6 +64,11 @@ func TestEvents(t *testing.T) {
 		"kubelet's": {func(w *world) {
 			connect(w, w.token("demo", func(c *token.Claims) { c.Audience = token.AudiencePull }), evilAt)
 		}, "demo TokenRefused: "},
+		"from nowhere": {func(w *world) {
+			w.options.Identity.(*identity.Authenticator).CheckSources(elsewhere{})
+			w.dial("demo", evilAt)
+			w.log.has(w.t, ReasonSourceRefused)
+		}, "demo SourceRefused: "},
 		"of a deleted namesake": {func(w *world) {
 			connect(w, w.token("demo", func(c *token.Claims) { c.NamespaceUID = "older" }), evilAt)
 		}, ""},

@@ -50,6 +50,8 @@ import (
 type Identities interface {
 	// Verify returns an error of package identity for a token that is no good.
 	Verify(raw string) (identity.Identity, error)
+	// Locate returns one for a caller that may not show its token from that address.
+	Locate(ctx context.Context, caller identity.Identity, remote string) error
 }
 
 // Upstream sends requests to the registries of Connectors. *upstream.Registries is one.

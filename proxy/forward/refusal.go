@@ -19,6 +19,8 @@ const (
 	ReasonNamespaceGone = "NamespaceGone"
 	// ReasonTokenRevoked: the tokens of the namespace were revoked since it was made.
 	ReasonTokenRevoked = "TokenRevoked"
+	// ReasonSourceRefused: the token was shown from an address that is no Pod's of its namespace.
+	ReasonSourceRefused = "SourceRefused"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
 	// ReasonTargetInvalid: what the client asked the proxy for is not a host and a port.

@@ -59,6 +59,9 @@ func (v *visit) identify() *refusal {
 	}
 	caller, err := v.Identity.Verify(v.token)
 	if err == nil {
+		err = v.Identity.Locate(v.request.Context(), caller, v.request.RemoteAddr)
+	}
+	if err == nil {
 		v.caller = caller
 		return nil
 	}
@@ -175,6 +178,8 @@ func unidentified(err error) *refusal {
 		no.reason = ReasonNamespaceGone
 	case errors.Is(err, identity.ErrRevoked):
 		no.reason = ReasonTokenRevoked
+	case errors.Is(err, identity.ErrSource):
+		no.reason = ReasonSourceRefused
 	}
 	return no
 }

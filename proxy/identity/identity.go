@@ -92,6 +92,7 @@ type Authenticator struct {
 	keys       func() *token.PublicKeys
 	namespaces Namespaces
 	now        func() time.Time
+	pods       Pods // nil: tokens are taken from everywhere
 	current    atomic.Pointer[generation]
 }
 
@@ -110,13 +111,20 @@ func New(keys func() *token.PublicKeys, namespaces Namespaces, now func() time.T
 }
 
 // Authenticate returns who sent the request. The errors wrap ErrNoCredentials,
-// ErrToken, ErrNamespace or ErrRevoked.
+// ErrToken, ErrNamespace, ErrRevoked or ErrSource.
 func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	raw, ok := shown(r)
 	if !ok {
 		return Identity{}, ErrNoCredentials
 	}
-	return a.Verify(raw)
+	caller, err := a.Verify(raw)
+	if err == nil {
+		err = a.Locate(r.Context(), caller, r.RemoteAddr)
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	return caller, nil
 }
 
 // Verify returns whose token it is. The errors wrap ErrToken, ErrNamespace or ErrRevoked. An
