@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"strings"
 
@@ -35,7 +36,7 @@ func Default() v1alpha1.Configuration {
 			{Name: "virtual-kubelet", NodeSelector: map[string]string{"type": "virtual-kubelet"}},
 			{Name: "fargate", Labels: map[string]string{"eks.amazonaws.com/fargate-profile": ""}},
 		},
-		Proxy: v1alpha1.ProxyConfiguration{NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
+		Proxy: v1alpha1.ProxyConfiguration{ClusterCIDRs: []string{}, NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
 			EgressPolicy: v1alpha1.EgressPolicy{Policy: string(egress.Open), Allow: []string{}, Deny: []string{}},
 			Namespaces:   []v1alpha1.NamespaceEgress{},
 		}},
@@ -194,6 +195,11 @@ func (p *problems) proxy(c *v1alpha1.ProxyConfiguration) {
 	if c.Address != "" {
 		if _, _, err := net.SplitHostPort(c.Address); err != nil {
 			p.addf("proxy.address", "'%s' must be 'host:port'", c.Address)
+		}
+	}
+	for i, entry := range c.ClusterCIDRs {
+		if prefix, err := netip.ParsePrefix(entry); err != nil || prefix != prefix.Masked() || prefix.Bits() == 0 {
+			p.addf(fmt.Sprintf("proxy.clusterCIDRs[%d]", i), "'%s' must be a CIDR such as '10.96.0.0/12', with no bit set behind its prefix", entry)
 		}
 	}
 	for i, entry := range c.NoProxy {

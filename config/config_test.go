@@ -40,6 +40,9 @@ func TestParse(t *testing.T) {
 		"owner without a kind":  {file: head + "safeOwners: [{group: apps}]", err: "`safeOwners[0].kind`"},
 		"proxy without a port":  {file: head + "proxy: {address: proxy}", err: "`proxy.address`"},
 		"no-proxy with a comma": {file: head + "proxy: {noProxy: ['a,b']}", err: "`proxy.noProxy[0]`"},
+		"cluster CIDR, no CIDR": {file: head + "proxy: {clusterCIDRs: [10.96.0.0/12, 10.0.0.1]}", err: "`proxy.clusterCIDRs[1]`"},
+		"cluster CIDR too long": {file: head + "proxy: {clusterCIDRs: [10.96.0.1/12]}", err: "`proxy.clusterCIDRs[0]`"},
+		"all is the cluster":    {file: head + "proxy: {clusterCIDRs: ['::/0']}", err: "`proxy.clusterCIDRs[0]`"},
 		"mount path with dots":  {file: head + "files: {mountPath: /a/../b}", err: "`files.mountPath`"},
 		"too long":              {file: head + "#" + strings.Repeat("x", config.MaxSize), err: "may have"},
 	} {

@@ -18,7 +18,7 @@ type Egress struct {
 // NewEgress compiles the policies of a configuration that Parse or Default returned.
 func NewEgress(c *v1alpha1.ProxyConfiguration) (*Egress, error) {
 	var inside []string
-	for _, entry := range c.NoProxy {
+	for _, entry := range c.Unproxied() {
 		if _, err := netip.ParsePrefix(entry); err == nil {
 			inside = append(inside, entry) // what is reached without the proxy is not reached through it
 		}

@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // ConfigurationKind is the `kind` of a configuration file.
 const ConfigurationKind = "Configuration"
@@ -67,15 +71,21 @@ type NodeClass struct {
 type ProxyConfiguration struct {
 	// address is the forward proxy's `host:port` as Pods reach it. Empty: there is none, and no Pod is given one.
 	Address string `json:"address"`
-	// noProxy lists what is reached without the proxy, beside localhost, the cluster's Services and the API
-	// server: the service and Pod CIDRs, for clients that understand them, and names.
+	// clusterCIDRs are the networks of the cluster's Services and Pods: they are reached without the proxy, by clients
+	// that understand CIDRs, and never through it.
+	ClusterCIDRs []string `json:"clusterCIDRs"`
+	// noProxy lists what else is reached without the proxy, beside localhost, the cluster's Services and the API
+	// server: names and CIDRs. The CIDRs are never reached through it either.
 	NoProxy []string `json:"noProxy"`
 	// egress says where Pods may go through the proxy.
 	Egress EgressConfiguration `json:"egress"`
 }
 
+// Unproxied lists all that is reached without the proxy.
+func (c *ProxyConfiguration) Unproxied() []string { return slices.Concat(c.ClusterCIDRs, c.NoProxy) }
+
 // EgressConfiguration says where Pods may go through the forward proxy, beside
-// the hosts of the Connectors that they may use. The CIDRs of `noProxy` are
+// the hosts of the Connectors that they may use. The CIDRs of `clusterCIDRs` and `noProxy` are
 // never reached through it, nor are loopback, link-local and metadata addresses.
 type EgressConfiguration struct {
 	EgressPolicy `json:",inline"`

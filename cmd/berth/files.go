@@ -51,7 +51,7 @@ func (f *files) handler(k *knowledge, accounts *identity.ServiceAccounts, regist
 	handler, err := volumes.New(volumes.Options{
 		Catalogue: &k.catalogue, Classes: &f.classes, Identity: accounts, Authorities: f.authorities,
 		Trusted: settings.TrustedNamespaces, ClusterDomain: k.domain, ForwardAddress: settings.Proxy.Address,
-		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.NoProxy, Log: slog.Default(),
+		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.Unproxied(), Log: slog.Default(),
 	})
 	if err != nil {
 		return nil, err
