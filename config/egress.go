@@ -42,6 +42,14 @@ func NewEgress(c *v1alpha1.ProxyConfiguration) (*Egress, error) {
 	return e, nil
 }
 
+// Parent returns the parent proxy of a configuration, or nil. The cluster itself is reached without it.
+func Parent(c *v1alpha1.ProxyConfiguration, clusterDomain string, credential func() (string, error)) (*egress.Parent, error) {
+	if c.Parent.URL == "" {
+		return nil, nil //nolint:nilnil // there is none, and that is no error
+	}
+	return egress.NewParent(c.Parent.URL, slices.Concat(c.Parent.NoProxy, c.Unproxied(), []string{".svc", "." + clusterDomain}), credential)
+}
+
 // Of returns the policy of a namespace.
 func (e *Egress) Of(namespace string) *egress.Policy {
 	if own, ok := e.byNamespace[namespace]; ok {

@@ -77,8 +77,18 @@ type ProxyConfiguration struct {
 	// noProxy lists what else is reached without the proxy, beside localhost, the cluster's Services and the API
 	// server: names and CIDRs. The CIDRs are never reached through it either.
 	NoProxy []string `json:"noProxy"`
+	// parent is the proxy by which Berth itself reaches what is outside of the cluster, where there is no other way.
+	Parent ParentProxy `json:"parent"`
 	// egress says where Pods may go through the proxy.
 	Egress EgressConfiguration `json:"egress"`
+}
+
+// ParentProxy is a proxy of the organisation's. Its credential, if it wants one, is in a file that `--parent-credential` names.
+type ParentProxy struct {
+	// url is `http://HOST:PORT` or `https://HOST:PORT`, without a user. Empty: there is none.
+	URL string `json:"url"`
+	// noProxy lists what Berth reaches without it, as NO_PROXY does, beside what Pods reach without Berth.
+	NoProxy []string `json:"noProxy"`
 }
 
 // Unproxied lists all that is reached without the proxy.

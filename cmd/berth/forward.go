@@ -29,11 +29,13 @@ import (
 type forwardOptions struct {
 	address       string
 	configuration string
+	out           outOptions
 }
 
 func (o *forwardOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "forward-address", ":3128", "in a cluster: address that serves the forward proxy; empty: none does")
 	flags.StringVar(&o.configuration, "config", "", "configuration file, which says whose Connectors are trusted and where Pods may go; without one the defaults hold. It is read again when it changes")
+	o.out.add(flags)
 }
 
 // secrets are those that the proxy may read: Berth's own by name, and the authorities of Connectors.
@@ -74,13 +76,12 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 	if _, err := policies.current(); err != nil {
 		return err
 	}
-	out := dialer()
 	return mgr.Add(&forwardServer{
 		address: o.forward.address, serveOptions: o.serve,
 		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
 			Identity: k.authenticator(token.AudienceProxy),
-			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
+			Egress:   k.out,
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Events: k.events.About(v1alpha1.ProxySecret), Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		}),

@@ -23,6 +23,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
+	"berth.dev/berth/egress"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/event"
 	"berth.dev/berth/proxy/forward"
@@ -84,6 +85,8 @@ type knowledge struct {
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
+	// out leads to registries, and to all else.
+	out *egress.Way
 	// pods is where tokens may be shown from; nil: from everywhere.
 	pods identity.Pods
 	// events tell namespaces why their requests failed.
@@ -109,6 +112,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if k.settings, err = newConfiguration(o.forward.configuration); err != nil {
 		return err
 	}
+	k.out = o.forward.out.way(k.settings, dialer())
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
 		&corev1.Secret{}:    o.forward.secrets(),
@@ -208,7 +212,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	}
 	k.events = event.NewTeller(ctx, clients)
 	follower := secret.NewFollower(ctx, clients, nil)
-	k.registries = upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
+	k.registries = upstream.New(credential.NewSource(follower), k.out, upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {

@@ -67,6 +67,10 @@ type Upstream interface {
 type Egress interface {
 	// Open connects to a target; the error wraps one of package egress where that may not be.
 	Open(ctx context.Context, p *egress.Policy, to egress.Target) (net.Conn, error)
+	// Through returns the parent proxy by which requests for a target are sent, or nil; its errors are those of Open.
+	Through(ctx context.Context, p *egress.Policy, to egress.Target) (*egress.Parent, error)
+	// DialContext connects to a parent proxy.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Events tells namespaces why their requests failed. *event.Teller is one.

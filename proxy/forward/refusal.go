@@ -37,6 +37,8 @@ const (
 	ReasonEgressRefused = "EgressRefused"
 	// ReasonUnreachable: there is no connection to the host.
 	ReasonUnreachable = "Unreachable"
+	// ReasonParentFailed: the parent proxy makes no connection to the host.
+	ReasonParentFailed = "ParentFailed"
 	// ReasonHostMismatch: a request within a tunnel, or its TLS handshake, names another host than the tunnel's.
 	ReasonHostMismatch = "HostMismatch"
 	// ReasonPathInvalid: the path is not one of the API.

@@ -36,6 +36,8 @@ type visit struct {
 	target egress.Target
 	scheme string // of the requests to the target that could get a credential
 
+	parent *egress.Parent // of a plain request; nil: it goes straight to the target
+
 	place func() // gives it back
 }
 
@@ -198,6 +200,9 @@ func unopened(to egress.Target, err error) *refusal {
 	case errors.Is(err, egress.ErrPolicy):
 		no.status, no.reason = http.StatusForbidden, ReasonEgressRefused
 		no.message = err.Error() + "; ask the administrator of Berth"
+	case errors.Is(err, egress.ErrParent) && !(ok && timeout.Timeout()):
+		no.reason = ReasonParentFailed
+		no.message = fmt.Sprintf("the parent proxy, by which the way out goes, makes no connection to '%s'; its administrator knows why", to.Host)
 	case ok && timeout.Timeout():
 		no.status = http.StatusGatewayTimeout
 		no.message = fmt.Sprintf("'%s' did not answer in time", to.Host)
