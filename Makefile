@@ -50,8 +50,8 @@ test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race d
 	cd test/cluster && $(call gotestsum,cluster-unit) -- ./...
 
 .PHONY: test-api
-test-api: $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user
-	kubernetes=$$($(CLUSTER) path kubernetes) && BERTH_KUBERNETES=$$kubernetes \
+test-api: build $(CLUSTER) $(BIN)/gotestsum ## run the tests against a real API server and etcd, as any user
+	kubernetes=$$($(CLUSTER) path kubernetes) && BERTH_KUBERNETES=$$kubernetes BERTH_PROGRAM=$(BIN)/berth \
 	  CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,api) -- $(RACE) -count=1 ./test/api
 
 # What runs registries, and Berth before them, on loopback addresses.

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -81,5 +83,14 @@ func serviceAccounts(config *rest.Config, namespaces identity.Namespaces) (*iden
 			ctrl.Log.WithName("files").Error(err, "ask the API server about a token")
 		}
 		return answer, err
+	}, func(ctx context.Context) (keys jose.JSONWebKeySet, err error) {
+		answer, err := clients.RESTClient().Get().AbsPath("/openid/v1/jwks").DoRaw(ctx)
+		if err == nil {
+			err = json.Unmarshal(answer, &keys)
+		}
+		if err != nil {
+			ctrl.Log.WithName("files").Error(err, "ask the API server for the keys of ServiceAccount tokens")
+		}
+		return keys, err
 	}, namespaces, time.Now), nil
 }

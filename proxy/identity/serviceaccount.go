@@ -56,12 +56,13 @@ type Reviews func(ctx context.Context, review *authenticationv1.TokenReview) (*a
 // the audience v1alpha1.TokenAudience. Make it by NewServiceAccounts. Safe for
 // concurrent use.
 //
-// What cannot be such a token, by its claims, is refused without asking anybody.
-// All else the API server decides, which knows of revoked tokens and ended Pods:
+// What cannot be such a token, by its claims or because the cluster did not sign
+// it, is refused without asking anybody. All else the API server decides, which knows of revoked tokens and ended Pods:
 // its answer is taken for two minutes, and for ten while it does not answer.
 // Whom nobody has verified is refused then.
 type ServiceAccounts struct {
 	reviews    Reviews
+	keys       *clusterKeys
 	namespaces Namespaces
 	now        func() time.Time
 
@@ -79,12 +80,12 @@ type reviewed struct {
 	expires   time.Time
 }
 
-// NewServiceAccounts returns an authenticator that asks reviews.
-func NewServiceAccounts(reviews Reviews, namespaces Namespaces, now func() time.Time) *ServiceAccounts {
+// NewServiceAccounts returns an authenticator that asks reviews, about tokens that are signed with the cluster's keys.
+func NewServiceAccounts(reviews Reviews, keys KeysOfCluster, namespaces Namespaces, now func() time.Time) *ServiceAccounts {
 	good, _ := lru.New[[sha256.Size]byte, reviewed](mostReviewed)     // fails only for a size below 1
 	refused, _ := lru.New[[sha256.Size]byte, time.Time](mostReviewed) // likewise
 	return &ServiceAccounts{
-		reviews: reviews, namespaces: namespaces, now: now,
+		reviews: reviews, keys: &clusterKeys{fetch: keys, now: now}, namespaces: namespaces, now: now,
 		limit: rate.NewLimiter(reviewsPerSecond, reviewBurst), good: good, refused: refused,
 	}
 }
@@ -131,8 +132,14 @@ func (s *ServiceAccounts) verify(ctx context.Context, raw string) (reviewed, err
 	if until, no := s.refused.Get(key); no && now.Before(until) {
 		return reviewed{}, errRefused
 	}
-	claims, err := peek(raw, now)
+	signed, claims, err := peek(raw, now)
 	if err != nil {
+		return reviewed{}, fmt.Errorf("%w: %w", ErrToken, err)
+	}
+	switch err := s.keys.check(ctx, signed); {
+	case errors.Is(err, ErrUnavailable):
+		return reviewed{}, err
+	case err != nil:
 		return reviewed{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
 	asked, err := s.ask(ctx, key, raw, claims)
@@ -189,21 +196,21 @@ func namespaceOf(user string) (string, bool) {
 
 // peek reads the claims of what may be such a token, without a signature's
 // word for them: what is not in its time, or for somebody else, nobody need be asked about.
-func peek(raw string, now time.Time) (jwt.Claims, error) {
+func peek(raw string, now time.Time) (*jwt.JSONWebToken, jwt.Claims, error) {
 	var claims jwt.Claims
 	parsed, err := jwt.ParseSigned(raw, []jose.SignatureAlgorithm{
 		jose.RS256, jose.RS384, jose.RS512, jose.ES256, jose.ES384, jose.ES512, jose.PS256, jose.PS384, jose.PS512, jose.EdDSA,
 	})
 	if err != nil || parsed.UnsafeClaimsWithoutVerification(&claims) != nil || claims.Expiry == nil {
-		return claims, token.ErrMalformed
+		return nil, claims, token.ErrMalformed
 	}
 	if !claims.Expiry.Time().After(now) {
-		return claims, token.ErrExpired
+		return nil, claims, token.ErrExpired
 	}
 	if !slices.Contains(claims.Audience, v1alpha1.TokenAudience) {
-		return claims, token.ErrAudience
+		return nil, claims, token.ErrAudience
 	}
-	return claims, nil
+	return parsed, claims, nil
 }
 
 // Either authenticates requests by berth tokens, and by ServiceAccount tokens.

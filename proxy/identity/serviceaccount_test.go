@@ -34,6 +34,9 @@ type cluster struct {
 	asked      atomic.Int64
 	answer     func(*authenticationv1.TokenReview) error
 	signer     jose.Signer
+	keys       jose.JSONWebKeySet
+	keysError  error
+	fetched    atomic.Int64
 }
 
 func newCluster(t testing.TB) *cluster {
@@ -42,16 +45,28 @@ func newCluster(t testing.TB) *cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: key}, nil)
+	c := &cluster{
+		now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), signer: signing(t, key, "1"), answer: authenticated("system:serviceaccount:demo:default"),
+		namespaces: namespaces{"demo": {UID: "1", Labels: map[string]string{"team": "payments"}}},
+	}
+	c.keys.Keys = []jose.JSONWebKey{{Key: key.Public(), KeyID: "1", Use: "sig"}}
+	c.ServiceAccounts = NewServiceAccounts(c.review, c.fetch, c.namespaces, func() time.Time { return c.now })
+	return c
+}
+
+// signing returns a signer whose tokens name the key.
+func signing(t testing.TB, key *ecdsa.PrivateKey, id string) jose.Signer {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: id}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{
-		now: time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC), signer: signer, answer: authenticated("system:serviceaccount:demo:default"),
-		namespaces: namespaces{"demo": {UID: "1", Labels: map[string]string{"team": "payments"}}},
-	}
-	c.ServiceAccounts = NewServiceAccounts(c.review, c.namespaces, func() time.Time { return c.now })
-	return c
+	return signer
+}
+
+func (c *cluster) fetch(context.Context) (jose.JSONWebKeySet, error) {
+	c.fetched.Add(1)
+	return c.keys, c.keysError
 }
 
 func authenticated(user string, audiences ...string) func(*authenticationv1.TokenReview) error {
@@ -91,6 +106,68 @@ func (c *cluster) good(t testing.TB) string {
 }
 
 func bearer(raw string) *http.Request { return with("Bearer " + raw) }
+
+// TestClusterKeys: what the cluster did not sign is refused without asking the API server about it; where the cluster
+// does not tell its keys, the API server alone says.
+func TestClusterKeys(t *testing.T) {
+	t.Parallel()
+	key := func() *ecdsa.PrivateKey {
+		made, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	forged := func(id string) func(*cluster) { return func(c *cluster) { c.signer = signing(t, key(), id) } }
+	away := func(c *cluster) { c.keysError = errors.New("secret") }
+	rotate := func(c *cluster) {
+		made := key()
+		c.signer = signing(t, made, "2")
+		c.keys.Keys = append(c.keys.Keys, jose.JSONWebKey{Key: made.Public(), KeyID: "2", Use: "sig"})
+	}
+	for name, tc := range map[string]struct {
+		before, after  func(*cluster) // before the keys are asked for, and after
+		later          time.Duration
+		err            error
+		asked, fetched int64 // after the first token
+	}{
+		"signed":                             {asked: 1},
+		"forged":                             {after: forged("1"), err: token.ErrForged},
+		"forged under another name":          {after: forged("2"), err: token.ErrUnknownKey},
+		"forged under another name, later":   {after: forged("2"), later: fetchAgain, err: token.ErrUnknownKey, fetched: 1},
+		"by a new key":                       {after: rotate, later: fetchAgain, asked: 1, fetched: 1},
+		"by a new key, too soon":             {after: rotate, later: fetchAgain - 1, err: token.ErrUnknownKey},
+		"by a new key, API server away":      {after: func(c *cluster) { rotate(c); away(c) }, later: fetchAgain, err: ErrUnavailable, fetched: 1},
+		"of a known key, API server away":    {after: away, later: fetchAgain, asked: 1},
+		"of a cluster that tells no keys":    {before: away, after: forged("1"), asked: 1},
+		"of a cluster that tells them later": {before: away, after: func(c *cluster) { c.keysError = nil; forged("1")(c) }, later: fetchAgain, err: token.ErrForged, fetched: 1},
+		"of a cluster that has none":         {before: func(c *cluster) { c.keys.Keys = nil }, after: forged("1"), asked: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			if tc.before != nil {
+				tc.before(c)
+			}
+			if _, err := c.Authenticate(bearer(c.good(t))); err != nil {
+				t.Fatal(err)
+			}
+			asked, fetched := c.asked.Load(), c.fetched.Load()
+			if tc.after != nil {
+				tc.after(c)
+			}
+			c.now = c.now.Add(tc.later)
+			_, err := c.Authenticate(bearer(c.sign(t, v1alpha1.TokenAudience, c.now.Add(2*time.Hour))))
+			if !errors.Is(err, tc.err) || err != nil && strings.Contains(err.Error(), "secret") {
+				t.Errorf("error '%v', want '%v'", err, tc.err)
+			}
+			asked, fetched = c.asked.Load()-asked, c.fetched.Load()-fetched
+			if asked != tc.asked || fetched != tc.fetched {
+				t.Errorf("the API server was asked about the token %d times, want %d, and for keys %d times, want %d", asked, tc.asked, fetched, tc.fetched)
+			}
+		})
+	}
+}
 
 // TestServiceAccounts: who is taken, and who is not, and how often the API server is asked for it.
 func TestServiceAccounts(t *testing.T) {
@@ -287,7 +364,7 @@ func FuzzPeek(f *testing.F) {
 	f.Add(c.good(f))
 	f.Add("eyJhbGciOiJub25lIn0.e30.")
 	f.Fuzz(func(t *testing.T, raw string) {
-		if claims, err := peek(raw, c.now); err == nil && claims.Expiry == nil {
+		if _, claims, err := peek(raw, c.now); err == nil && claims.Expiry == nil {
 			t.Error("taken without an end")
 		}
 	})

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -99,9 +98,7 @@ func (x *exchange) answer(r *http.Response) {
 	maps.Copy(x.writer.Header(), r.Header)
 	x.writer.WriteHeader(r.StatusCode)
 	if r.ContentLength != 0 {
-		buffer := x.buffers.Get()
-		defer x.buffers.Put(buffer)
-		if _, err := io.CopyBuffer(x.writer, r.Body, buffer); err != nil {
+		if _, err := x.buffers.Copy(x.writer, r.Body); err != nil {
 			x.cause = err
 			panic(http.ErrAbortHandler)
 		}

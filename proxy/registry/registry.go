@@ -286,6 +286,9 @@ func (x *exchange) named() (route.Connector, bool) {
 	if strings.HasSuffix(host, ".svc") {
 		host += "." + x.ClusterDomain
 	}
+	if !strings.HasSuffix(host, x.ClusterDomain) { // containerd names the address that it dials
+		return route.Connector{}, false
+	}
 	named, err := route.ParseHost(host, x.ClusterDomain)
 	return named, err == nil
 }

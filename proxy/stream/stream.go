@@ -9,8 +9,15 @@ import (
 	"time"
 )
 
-// BufferSize is what a body holds of memory on its way: no TLS record has more.
-const BufferSize = 16 << 10
+// record is the most that a TLS record has (RFC 8446 §5.1).
+const record = 16 << 10
+
+const (
+	// BufferSize is what a body holds of memory on its way.
+	BufferSize = record
+	// largeSize is what it holds while it moves fast: some records.
+	largeSize = 4 * record
+)
 
 // Response is a response on its way to the client, with what the access log tells of it. Make it by NewResponse.
 type Response struct {
@@ -76,19 +83,33 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Buffers are what bodies are copied through. Make it by NewBuffers.
 type Buffers struct {
-	pool sync.Pool
+	small, large sync.Pool // of *[]byte
+	now          func() time.Time
 }
 
 // NewBuffers returns buffers that are made when they are needed.
 func NewBuffers() *Buffers {
-	return &Buffers{pool: sync.Pool{New: func() any { return new([BufferSize]byte) }}}
+	sized := func(size int) sync.Pool {
+		return sync.Pool{New: func() any { return new(make([]byte, size)) }}
+	}
+	return &Buffers{small: sized(BufferSize), large: sized(largeSize), now: time.Now}
+}
+
+// of returns the pool of the buffers for a pace.
+func (b *Buffers) of(fast bool) *sync.Pool {
+	if fast {
+		return &b.large
+	}
+	return &b.small
+}
+
+func get(pool *sync.Pool) *[]byte {
+	buffer, _ := pool.Get().(*[]byte)
+	return buffer
 }
 
 // Get implements httputil.BufferPool.
-func (b *Buffers) Get() []byte {
-	buffer, _ := b.pool.Get().(*[BufferSize]byte)
-	return buffer[:]
-}
+func (b *Buffers) Get() []byte { return *get(&b.small) }
 
 // Put implements httputil.BufferPool.
-func (b *Buffers) Put(buffer []byte) { b.pool.Put((*[BufferSize]byte)(buffer)) }
+func (b *Buffers) Put(buffer []byte) { b.small.Put(&buffer) }

@@ -58,26 +58,28 @@ func keptFromUpstream(name string) bool {
 	return strings.HasPrefix(name, "Proxy-") || strings.HasPrefix(name, "X-Forwarded") || strings.IndexByte(name, '_') >= 0
 }
 
-// keepFromClient removes from a registry's response what is not for clients:
-// challenges and cookies, which are Berth's to answer, what belongs to one
-// connection, what would lead clients around Berth, and whatever holds what
-// authorised the request.
+// keepFromClient removes from a registry's response what is not for clients,
+// and whatever holds what authorised the request.
 func keepFromClient(h http.Header, authorised credential.Authorization) {
-	for name := range nominated(h) {
-		delete(h, name)
-	}
-	for _, name := range [...]string{
-		"Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Authentication-Info", "Authorization",
-		"X-Auth-Token", "X-Subject-Token", "X-Harbor-Csrf-Token", "X-Registry-Auth",
-		"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection",
-		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
-		"Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data",
-	} {
-		delete(h, name)
-	}
+	nominated := nominated(h)
 	for name, values := range h {
-		if slices.ContainsFunc(values, authorised.In) {
+		if keptFromClient(name) || nominated[name] || slices.ContainsFunc(values, authorised.In) {
 			delete(h, name)
 		}
 	}
+}
+
+// keptFromClient reports whether a header of a registry is not for clients:
+// challenges and cookies, which are Berth's to answer, what belongs to one
+// connection, and what would lead clients around Berth.
+func keptFromClient(name string) bool {
+	switch name {
+	case "Set-Cookie", "Set-Cookie2", "Www-Authenticate", "Authentication-Info", "Authorization",
+		"X-Auth-Token", "X-Subject-Token", "X-Harbor-Csrf-Token", "X-Registry-Auth",
+		"Proxy-Authenticate", "Proxy-Authentication-Info", "Proxy-Connection",
+		"Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+		"Alt-Svc", "Strict-Transport-Security", "Clear-Site-Data":
+		return true
+	}
+	return false
 }

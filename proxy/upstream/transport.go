@@ -1,9 +1,11 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/proxy/credential"
+	"berth.dev/berth/proxy/stream"
 )
 
 const (
@@ -29,6 +32,7 @@ const (
 type transports struct {
 	dialer   Dialer
 	timeouts Timeouts
+	buffers  *stream.Buffers
 
 	mu    sync.Mutex
 	byUID *lru.Cache[types.UID, trusting]
@@ -41,7 +45,7 @@ type trusting struct {
 }
 
 func newTransports(dialer Dialer, timeouts Timeouts) *transports {
-	t := &transports{dialer: dialer, timeouts: timeouts}
+	t := &transports{dialer: dialer, timeouts: timeouts, buffers: stream.NewBuffers()}
 	t.byUID, _ = lru.NewWithEvict(mostTransports, func(_ types.UID, old trusting) { // fails only for a size below 1
 		old.CloseIdleConnections()
 	})
@@ -84,6 +88,15 @@ func (t retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
+// dial makes a connection, and reads ahead where a body comes fast.
+func (t *transports) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := t.dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return t.buffers.Ahead(conn), nil
+}
+
 // make returns a transport with buffers of the default size: bodies go past
 // them, so that larger ones cost memory for each slow reader and bring nothing
 // (BenchmarkLargeGet).
@@ -91,7 +104,7 @@ func (t *transports) make(roots *x509.CertPool) *http.Transport {
 	var only http.Protocols
 	only.SetHTTP1(true)
 	return &http.Transport{
-		DialContext:            t.dialer.DialContext,
+		DialContext:            t.dial,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    t.timeouts.Handshake,
 		ResponseHeaderTimeout:  t.timeouts.Header,

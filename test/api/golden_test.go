@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -265,7 +266,7 @@ func (st *stage) command(s *scene) (a answer) {
 
 func (st *stage) rewrite(s *scene, output string) (stdout, stderr string, status int) {
 	st.Helper()
-	cmd := exec.CommandContext(st.ctx, st.berth.program, "rewrite", "--filename="+s.file, "--namespace="+s.namespace.Name,
+	cmd := exec.CommandContext(st.ctx, os.Getenv(command), "rewrite", "--filename="+s.file, "--namespace="+s.namespace.Name,
 		"--config="+st.path(configurationFile), "--output="+output)
 	var out, errors bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errors

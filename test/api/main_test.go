@@ -20,8 +20,13 @@ import (
 	"testing"
 )
 
-// built says where the programs of Kubernetes are; `make test-api` sets it.
-const built = "BERTH_KUBERNETES"
+// What `make test-api` sets.
+const (
+	// built says where the programs of Kubernetes are.
+	built = "BERTH_KUBERNETES"
+	// command is the program that people run, without the race detector, which takes a second to start it.
+	command = "BERTH_PROGRAM"
+)
 
 //nolint:gochecknoglobals // the control plane that all tests share; nil where there is none
 var shared *plane

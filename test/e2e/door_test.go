@@ -2,6 +2,8 @@ package e2e_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -9,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -99,6 +104,41 @@ func TestTokensAtTheDoor(t *testing.T) {
 	}
 	if status, body, err := w.AskProxyWith(w.ctx, sign(func(*token.Claims) {}), "GET", path); err != nil || status != 200 {
 		t.Errorf("a good token: %d, %v: %s", status, err, body)
+	}
+}
+
+// TestPodTokensAtTheDoor: a Pod's own token opens what its namespace's does, and one that the cluster did not sign is
+// known for what it is without a question to the API server, which would say only that it refuses it.
+func TestPodTokensAtTheDoor(t *testing.T) {
+	w := enter(t)
+	n := w.shop("pod-token")
+	name, tag, _ := strings.Cut(w.pushed(), ":")
+	path := connectorPath(name + "/manifests/" + tag)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: n.Name, Name: "builder"}}
+	w.ok(w.Client.Create(w.ctx, account))
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: []string{v1alpha1.TokenAudience}}}
+	w.ok(w.Client.SubResource("token").Create(w.ctx, account, request))
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	w.ok(err)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: jose.JSONWebKey{Key: key, KeyID: "of nobody"}}, nil)
+	w.ok(err)
+	forged, err := jwt.Signed(signer).Claims(jwt.Claims{
+		Subject:  "system:serviceaccount:" + n.Name + ":builder",
+		Audience: jwt.Audience{v1alpha1.TokenAudience}, Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour)),
+	}).Serialize()
+	w.ok(err)
+	for what, tc := range map[string]struct {
+		token, says string
+		status      int
+	}{
+		"the Pod's": {token: request.Status.Token, status: http.StatusOK},
+		"forged":    {token: forged, status: http.StatusUnauthorized, says: token.ErrUnknownKey.Error()},
+	} {
+		status, body, err := w.AskProxyWith(w.ctx, tc.token, http.MethodGet, path)
+		w.ok(err)
+		if status != tc.status || !strings.Contains(body, tc.says) {
+			t.Errorf("%s: %d %s, want %d and '%s'", what, status, body, tc.status, tc.says)
+		}
 	}
 }
 

@@ -1,28 +1,32 @@
 package loopback
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/rand"
 )
 
 // Process is a running program.
 type Process struct {
 	name string
 	cmd  *exec.Cmd
-	log  output
+	log  string // a file: what a program says stands in it before anybody has its answer
+	site *Site
 	done chan struct{}
 }
 
 // Start starts a program, which ends with the test, or with the test's process.
 func (s *Site) Start(name, program string, args ...string) *Process {
 	s.Helper()
-	p := &Process{name: name, cmd: exec.Command(program, args...), done: make(chan struct{})} //nolint:noctx // it is ended by Stop
+	p := &Process{name: name, cmd: exec.Command(program, args...), done: make(chan struct{}), log: s.Path(name + "-" + rand.String(8) + ".log"), site: s} //nolint:noctx // it is ended by Stop
+	log, err := os.Create(p.log)
+	s.OK(err)
+	defer func() { _ = log.Close() }() // the program has its own
 	p.cmd.Dir = s.Dir
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.OK(p.cmd.Start())
@@ -64,7 +68,12 @@ func (p *Process) Running() bool {
 }
 
 // Log is what the process has written so far, standard output and standard error.
-func (p *Process) Log() string { return p.log.String() }
+func (p *Process) Log() string {
+	p.site.Helper()
+	content, err := os.ReadFile(p.log)
+	p.site.OK(err)
+	return string(content)
+}
 
 // longest is how much of a log a failed test shows.
 const longest = 8 << 10
@@ -72,23 +81,4 @@ const longest = 8 << 10
 func (p *Process) tail() string {
 	log := p.Log()
 	return log[max(0, len(log)-longest):]
-}
-
-// output is a buffer that a process writes to while a test reads it.
-type output struct {
-	mu     sync.Mutex
-	buffer bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buffer.String()
 }

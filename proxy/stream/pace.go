@@ -1,0 +1,33 @@
+package stream
+
+import "time"
+
+const (
+	// stretch is what must move within brisk for a pace to be fast: 16 MiB a second.
+	stretch = 4 << 20
+	brisk   = 250 * time.Millisecond
+	// pause is how long bytes that move fast may stand still.
+	pause = 100 * time.Millisecond
+)
+
+// pace says whether bytes move so fast that it pays to hold more of them. A
+// stream has to earn that: thousands may be open to readers that are slow.
+type pace struct {
+	fast  bool
+	begun time.Time // of the stretch
+	last  time.Time
+	bytes int // within the stretch
+}
+
+// moved tells of bytes that have moved now.
+func (p *pace) moved(n int, now time.Time) {
+	if now.Sub(p.last) > pause {
+		p.fast, p.begun, p.bytes = false, now, 0
+	}
+	p.last = now
+	p.bytes += n
+	if p.bytes >= stretch {
+		p.fast = now.Sub(p.begun) <= brisk
+		p.begun, p.bytes = now, 0
+	}
+}
