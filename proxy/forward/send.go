@@ -3,7 +3,6 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -43,7 +42,7 @@ func (x *exchange) forward() {
 	x.answer(response)
 }
 
-// answer sends the registry's answer to the client, through one buffer. Where it
+// answer sends the registry's answer to the client, through a buffer. Where it
 // breaks off, at either end, so does the connection: the client may not take a
 // part for the whole.
 func (x *exchange) answer(r *http.Response) {
@@ -51,9 +50,7 @@ func (x *exchange) answer(r *http.Response) {
 	maps.Copy(x.writer.Header(), r.Header)
 	x.writer.WriteHeader(r.StatusCode)
 	if r.ContentLength != 0 {
-		buffer := x.buffers.Get()
-		defer x.buffers.Put(buffer)
-		if _, err := io.CopyBuffer(x.writer, r.Body, buffer); err != nil {
+		if _, err := x.buffers.Copy(x.writer, r.Body); err != nil {
 			x.cause = err
 			panic(http.ErrAbortHandler)
 		}
