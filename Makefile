@@ -116,17 +116,27 @@ bench: ## run the benchmarks, and fail where a bar is missed
 	go test -run '^$$' -bench . -benchmem $(UNIT)
 	go run ./test/bench
 	$(MAKE) bench-proxy
+	$(MAKE) bench-forward
 
 .PHONY: bench-proxy
 bench-proxy: build peers ## measure the registry proxy beside a bare one, nginx and haproxy, and fail where a bar is missed
 	go build -o $(BIN)/bench-proxy ./test/bench/proxy
 	$(BIN)/bench-proxy -berth $(BIN)/berth
 
+.PHONY: bench-forward
+bench-forward: build ## measure the forward proxy beside goproxy's own interception, squid, mitmproxy and a bare relay, and fail where a bar is missed
+	@$(MAKE) peers PEERS="squid:squid-openssl mitmdump:mitmproxy"
+	go build -o $(BIN)/bench-proxy ./test/bench/proxy
+	$(BIN)/bench-proxy -berth $(BIN)/berth -suite forward
+
+# What is measured beside, as program:package of Debian.
+PEERS ?= nginx:nginx-light haproxy:haproxy
 .PHONY: peers
-peers: # nginx and haproxy, to measure beside
-	@PATH=$$PATH:/usr/sbin; if command -v nginx >/dev/null && command -v haproxy >/dev/null; then :; \
-	elif [ "$$(id -u)" = 0 ]; then apt-get install -y --no-install-recommends nginx-light haproxy; \
-	else echo "SKIPPED: nginx and haproxy are not installed, and that needs root" >&2; fi
+peers:
+	@PATH=$$PATH:/usr/sbin; for p in $(PEERS); do command -v $${p%:*} >/dev/null || missing="$$missing $${p#*:}"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ]; then apt-get install -y --no-install-recommends $$missing; \
+	else echo "SKIPPED:$$missing are not installed, and that needs root" >&2; fi
 
 .PHONY: image
 image: build ## make the image of Berth, without Docker: the OCI layout dist/berth, and dist/berth.tar of it

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path"
 	"regexp"
 	"strings"
@@ -40,7 +41,7 @@ func Default() v1alpha1.Configuration {
 			{Name: "virtual-kubelet", NodeSelector: map[string]string{"type": "virtual-kubelet"}},
 			{Name: "fargate", Labels: map[string]string{"eks.amazonaws.com/fargate-profile": ""}},
 		},
-		Proxy: v1alpha1.ProxyConfiguration{Address: proxyAddress, NoProxy: []string{}, Egress: v1alpha1.EgressConfiguration{
+		Proxy: v1alpha1.ProxyConfiguration{Address: proxyAddress, ClusterCIDRs: []string{}, NoProxy: []string{}, Parent: v1alpha1.ParentProxy{NoProxy: []string{}}, Egress: v1alpha1.EgressConfiguration{
 			EgressPolicy: v1alpha1.EgressPolicy{Policy: string(egress.Open), Allow: []string{}, Deny: []string{}},
 			Namespaces:   []v1alpha1.NamespaceEgress{},
 		}},
@@ -235,9 +236,22 @@ func (p *problems) proxy(c *v1alpha1.ProxyConfiguration) {
 			p.addf("proxy.address", "'%s' must be 'host:port'", c.Address)
 		}
 	}
-	for i, entry := range c.NoProxy {
+	for i, entry := range c.ClusterCIDRs {
+		if prefix, err := netip.ParsePrefix(entry); err != nil || prefix != prefix.Masked() || prefix.Bits() == 0 {
+			p.addf(fmt.Sprintf("proxy.clusterCIDRs[%d]", i), "'%s' must be a CIDR such as '10.96.0.0/12', with no bit set behind its prefix", entry)
+		}
+	}
+	if _, err := Parent(c, "", nil); err != nil {
+		p.addf("proxy.parent.url", "%v", err)
+	}
+	p.noProxy("proxy.parent.noProxy", c.Parent.NoProxy)
+	p.noProxy("proxy.noProxy", c.NoProxy)
+}
+
+func (p *problems) noProxy(field string, list []string) {
+	for i, entry := range list {
 		if entry == "" || strings.ContainsAny(entry, ", \t\n") {
-			p.addf(fmt.Sprintf("proxy.noProxy[%d]", i), "'%s' must be one host, domain or CIDR", entry)
+			p.addf(fmt.Sprintf("%s[%d]", field, i), "'%s' must be one host, domain or CIDR", entry)
 		}
 	}
 }

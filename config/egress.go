@@ -18,7 +18,7 @@ type Egress struct {
 // NewEgress compiles the policies of a configuration that Parse or Default returned.
 func NewEgress(c *v1alpha1.ProxyConfiguration) (*Egress, error) {
 	var inside []string
-	for _, entry := range c.NoProxy {
+	for _, entry := range c.Unproxied() {
 		if _, err := netip.ParsePrefix(entry); err == nil {
 			inside = append(inside, entry) // what is reached without the proxy is not reached through it
 		}
@@ -40,6 +40,14 @@ func NewEgress(c *v1alpha1.ProxyConfiguration) (*Egress, error) {
 		}
 	}
 	return e, nil
+}
+
+// Parent returns the parent proxy of a configuration, or nil. The cluster itself is reached without it.
+func Parent(c *v1alpha1.ProxyConfiguration, clusterDomain string, credential func() (string, error)) (*egress.Parent, error) {
+	if c.Parent.URL == "" {
+		return nil, nil //nolint:nilnil // there is none, and that is no error
+	}
+	return egress.NewParent(c.Parent.URL, slices.Concat(c.Parent.NoProxy, c.Unproxied(), []string{".svc", "." + clusterDomain}), credential)
 }
 
 // Of returns the policy of a namespace.

@@ -205,7 +205,8 @@ func (r *TokenSecrets) fresh(have *corev1.Secret, namespace *corev1.Namespace, k
 		return false
 	}
 	claims, err := keys.Public().Verify(signed, now, r.Kind.audience)
-	return err == nil && claims.NamespaceUID == string(namespace.UID) && claims.Namespace == namespace.Name
+	return err == nil && claims.NamespaceUID == string(namespace.UID) && claims.Namespace == namespace.Name &&
+		claims.Generation == namespace.Annotations[v1alpha1.AnnotationTokenGeneration]
 }
 
 // make returns a Secret with a new token.
@@ -213,7 +214,8 @@ func (k *TokenSecret) make(namespace *corev1.Namespace, keys token.Keys, now tim
 	expires := now.Add(k.life)
 	signed, err := keys.Sign(now, token.Claims{
 		Namespace: namespace.Name, NamespaceUID: string(namespace.UID),
-		Audience: k.audience, IssuedAt: now, Expires: expires,
+		Generation: namespace.Annotations[v1alpha1.AnnotationTokenGeneration],
+		Audience:   k.audience, IssuedAt: now, Expires: expires,
 	})
 	if err != nil {
 		return nil, err

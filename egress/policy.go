@@ -105,6 +105,14 @@ func (p *Policy) checkHost(host string) error {
 	return nil
 }
 
+// checkUnresolved is about a name that only the parent proxy can resolve: it must be allowed by itself.
+func (p *Policy) checkUnresolved(host string) error {
+	if p.Mode == Connectors && !p.Allow.name(host) {
+		return fmt.Errorf("%w: '%s' is not a host of a Connector that this namespace may use", ErrPolicy, host)
+	}
+	return nil
+}
+
 // checkAddress is about an address that the host's name leads to.
 func (p *Policy) checkAddress(host string, ip netip.Addr) error {
 	switch {

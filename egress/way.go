@@ -27,6 +27,36 @@ type Way struct {
 	Check func(netip.Addr) error
 	// Dial connects to an address, 'IP:port'; Dialer.DialContext is one, which checks again.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Parent returns the proxy that leads out, or nil; itself it may be nil.
+	Parent func() *Parent
+}
+
+// Through returns the parent by which the way to a target goes, where the policy allows it; nil: it goes straight there.
+func (w *Way) Through(ctx context.Context, p *Policy, to Target) (*Parent, error) {
+	parent := w.parent(to)
+	if parent == nil {
+		return nil, nil //nolint:nilnil // there is none, and that is no error
+	}
+	return parent, w.admit(ctx, p, to.Host)
+}
+
+func (w *Way) parent(to Target) *Parent {
+	if w.Parent == nil {
+		return nil
+	}
+	if parent := w.Parent(); parent != nil && parent.leads(to) {
+		return parent
+	}
+	return nil
+}
+
+// DialContext connects to an address that a Connector's owner wrote: under no policy but that of what is never dialled. It is for http.Transport.
+func (w *Way) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || w.parent(Target{host, port}) == nil {
+		return w.Dial(ctx, network, address)
+	}
+	return w.Open(ctx, &Policy{}, Target{host, port})
 }
 
 // Open connects to a target, where the policy allows it. The error wraps
@@ -34,6 +64,11 @@ type Way struct {
 func (w *Way) Open(ctx context.Context, p *Policy, to Target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
+	if parent, err := w.Through(ctx, p, to); err != nil {
+		return nil, err
+	} else if parent != nil {
+		return parent.connect(ctx, w.Dial, to)
+	}
 	addresses, err := w.addresses(ctx, p, to.Host)
 	if err != nil {
 		return nil, err

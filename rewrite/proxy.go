@@ -94,7 +94,7 @@ func bothCases(c *corev1.Container, name, value string) {
 func noProxy(c *corev1.Container, path string, policy *Policy, report *Report) {
 	ours := slices.Concat([]string{
 		"localhost", "127.0.0.1", "::1", ".svc", "." + policy.ClusterDomain, "$(KUBERNETES_SERVICE_HOST)",
-	}, policy.Proxy.NoProxy)
+	}, policy.Proxy.Unproxied())
 	for _, name := range []string{envNoProxy, strings.ToLower(envNoProxy)} {
 		have := lookup(c, name)
 		switch {

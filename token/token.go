@@ -47,6 +47,8 @@ const (
 type Claims struct {
 	// Namespace and NamespaceUID name the Namespace object whose workloads hold the token.
 	Namespace, NamespaceUID string
+	// Generation is what the Namespace said of its tokens then; another one, and they are revoked.
+	Generation string
 	// Audience is the one thing that the token is good for.
 	Audience Audience
 	// IssuedAt and Expires bound its life, to the second.
@@ -67,10 +69,25 @@ var (
 	ErrAudience = errors.New("token is of another audience")
 )
 
+// Refusal is the error for a token that is no good although one of the keys has signed it: whom it was made for may be told.
+type Refusal struct {
+	// Namespace and NamespaceUID name the Namespace object.
+	Namespace, NamespaceUID string
+	// Err is ErrExpired or ErrAudience.
+	Err error
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (r *Refusal) Unwrap() error { return r.Err }
+
 // private is the part of the JWT claims that RFC 7519 does not register.
 type private struct {
 	Namespace    string `json:"namespace"`
 	NamespaceUID string `json:"namespaceUID"`
+	Generation   string `json:"generation,omitempty"`
 }
 
 // Sign makes a token of the claims.
@@ -90,7 +107,7 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 			Issuer: Issuer, Subject: "namespace:" + c.Namespace, Audience: jwt.Audience{string(c.Audience)},
 			IssuedAt: jwt.NewNumericDate(c.IssuedAt), NotBefore: jwt.NewNumericDate(c.IssuedAt), Expiry: jwt.NewNumericDate(c.Expires),
 		}).
-		Claims(private{Namespace: c.Namespace, NamespaceUID: c.NamespaceUID}).
+		Claims(private{Namespace: c.Namespace, NamespaceUID: c.NamespaceUID, Generation: c.Generation}).
 		Serialize()
 	if err != nil {
 		return "", fmt.Errorf("sign a token: %w", err)
@@ -100,10 +117,10 @@ func (k Keys) Sign(now time.Time, c Claims) (string, error) {
 
 // Verify returns the claims of a token that one of the keys has signed, that is
 // in its time, and that is good for one of the audiences. Whether the namespace still
-// exists, with that UID, the caller must ask.
+// exists, with that UID and generation, the caller must ask.
 //
 // The errors are ErrMalformed, ErrUnknownKey, ErrForged, ErrExpired and
-// ErrAudience; none holds any of the token.
+// ErrAudience; none holds any of the token. The last two are wrapped in a *Refusal.
 func (k PublicKeys) Verify(raw string, now time.Time, audiences ...Audience) (Claims, error) {
 	if len(raw) > MaxLength {
 		return Claims{}, ErrMalformed
@@ -136,12 +153,12 @@ func check(registered jwt.Claims, own private, now time.Time, audiences []Audien
 	case errors.Is(err, jwt.ErrInvalidIssuer):
 		return Claims{}, ErrMalformed
 	case err != nil:
-		return Claims{}, ErrExpired
+		return Claims{}, &Refusal{own.Namespace, own.NamespaceUID, ErrExpired}
 	case len(registered.Audience) != 1 || !slices.Contains(audiences, Audience(registered.Audience[0])):
-		return Claims{}, ErrAudience
+		return Claims{}, &Refusal{own.Namespace, own.NamespaceUID, ErrAudience}
 	}
 	return Claims{
-		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Audience: Audience(registered.Audience[0]),
+		Namespace: own.Namespace, NamespaceUID: own.NamespaceUID, Generation: own.Generation, Audience: Audience(registered.Audience[0]),
 		IssuedAt: registered.IssuedAt.Time().UTC(), Expires: registered.Expiry.Time().UTC(),
 	}, nil
 }

@@ -1,6 +1,10 @@
 package v1alpha1
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	"slices"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
 
 // ConfigurationKind is the `kind` of a configuration file.
 const ConfigurationKind = "Configuration"
@@ -67,15 +71,31 @@ type NodeClass struct {
 type ProxyConfiguration struct {
 	// address is the forward proxy's `host:port` as Pods reach it. Empty: there is none, and no Pod is given one.
 	Address string `json:"address"`
-	// noProxy lists what is reached without the proxy, beside localhost, the cluster's Services and the API
-	// server: the service and Pod CIDRs, for clients that understand them, and names.
+	// clusterCIDRs are the networks of the cluster's Services and Pods: they are reached without the proxy, by clients
+	// that understand CIDRs, and never through it.
+	ClusterCIDRs []string `json:"clusterCIDRs"`
+	// noProxy lists what else is reached without the proxy, beside localhost, the cluster's Services and the API
+	// server: names and CIDRs. The CIDRs are never reached through it either.
 	NoProxy []string `json:"noProxy"`
+	// parent is the proxy by which Berth itself reaches what is outside of the cluster, where there is no other way.
+	Parent ParentProxy `json:"parent"`
 	// egress says where Pods may go through the proxy.
 	Egress EgressConfiguration `json:"egress"`
 }
 
+// ParentProxy is a proxy of the organisation's. Its credential, if it wants one, is in a file that `--parent-credential` names.
+type ParentProxy struct {
+	// url is `http://HOST:PORT` or `https://HOST:PORT`, without a user. Empty: there is none.
+	URL string `json:"url"`
+	// noProxy lists what Berth reaches without it, as NO_PROXY does, beside what Pods reach without Berth.
+	NoProxy []string `json:"noProxy"`
+}
+
+// Unproxied lists all that is reached without the proxy.
+func (c *ProxyConfiguration) Unproxied() []string { return slices.Concat(c.ClusterCIDRs, c.NoProxy) }
+
 // EgressConfiguration says where Pods may go through the forward proxy, beside
-// the hosts of the Connectors that they may use. The CIDRs of `noProxy` are
+// the hosts of the Connectors that they may use. The CIDRs of `clusterCIDRs` and `noProxy` are
 // never reached through it, nor are loopback, link-local and metadata addresses.
 type EgressConfiguration struct {
 	EgressPolicy `json:",inline"`

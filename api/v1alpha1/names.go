@@ -100,6 +100,9 @@ const (
 	AnnotationExpires = Group + "/expires"
 	// AnnotationRenew is written beside it: when Berth renews the token, RFC 3339.
 	AnnotationRenew = Group + "/renew"
+	// AnnotationTokenGeneration, on a Namespace, is in the tokens that Berth makes for it: with any other value, those
+	// from before are worth nothing.
+	AnnotationTokenGeneration = Group + "/token-generation"
 	// LabelConnectorUID is written on the Secret of a Connector's certificate authority: a deleted namesake's is not used.
 	LabelConnectorUID = Group + "/connector-uid"
 	// LabelManagedBy is the Kubernetes recommended label; Berth sets it to FieldManager on what it makes.

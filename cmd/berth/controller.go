@@ -25,6 +25,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
+	"berth.dev/berth/egress"
 	"berth.dev/berth/rewrite"
 	"berth.dev/berth/secret"
 	"berth.dev/berth/token"
@@ -41,6 +42,7 @@ type controllerOptions struct {
 	configuration string
 	printDefaults bool
 	webhookPort   int
+	out           outOptions
 }
 
 func controllerCommand() *cobra.Command {
@@ -56,6 +58,7 @@ func controllerCommand() *cobra.Command {
 	o.add(c.Flags())
 	c.Flags().StringVar(&o.configuration, "config", "", "configuration file; without one the defaults hold. It is read again when it changes")
 	c.Flags().BoolVar(&o.printDefaults, "print-defaults", false, "print a configuration file with every field and its default, and end")
+	o.out.add(c.Flags())
 	c.Flags().IntVar(&o.webhookPort, "webhook-port", 9443, "port that serves the webhook over TLS")
 	return c
 }
@@ -95,7 +98,7 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.Add(settings), control(ctx, mgr, settings.now().ClusterDomain, catalogue, changed)); err != nil {
+	if err := errors.Join(mgr.Add(settings), control(ctx, mgr, settings.now().ClusterDomain, catalogue, changed, o.out.way(settings, dialer()))); err != nil {
 		return err
 	}
 	mgr.GetWebhookServer().Register(webhook.Path, &admission.Webhook{Handler: webhook.New(view{mgr.GetClient()}, catalogue, settings.now)})
@@ -133,7 +136,7 @@ func controllerCaches() map[client.Object]cache.ByObject {
 }
 
 // control registers what the leader does.
-func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector]) error {
+func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector], out *egress.Way) error {
 	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalo
 	for _, r := range []interface{ Setup(ctrl.Manager) error }{
 		&controller.Connectors{
 			Client: writer, Reader: reader, Secrets: follower, Changed: secretsChanged,
-			Dial: dialer().DialContext, ClusterDomain: clusterDomain, Now: time.Now,
+			Dial: out.DialContext, ClusterDomain: clusterDomain, Now: time.Now,
 		},
 		&controller.TokenSecrets{
 			Kind: controller.PullSecret(catalogue, clusterDomain), Client: writer, Secrets: mgr.GetCache(),

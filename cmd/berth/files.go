@@ -62,7 +62,7 @@ func (f *files) handler(k *knowledge, registries http.Handler) (http.Handler, er
 	handler, err := volumes.New(volumes.Options{
 		Catalogue: &k.catalogue, Classes: &f.classes, Identity: k.accounts, Authorities: f.authorities, Interception: &f.interception,
 		Trusted: settings.TrustedNamespaces, ClusterDomain: k.domain, ForwardAddress: settings.Proxy.Address,
-		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.NoProxy, Log: slog.Default(),
+		APIServer: os.Getenv("KUBERNETES_SERVICE_HOST"), NoProxy: settings.Proxy.Unproxied(), Log: slog.Default(),
 	})
 	if err != nil {
 		return nil, err

@@ -30,11 +30,13 @@ import (
 type forwardOptions struct {
 	address       string
 	configuration string
+	out           outOptions
 }
 
 func (o *forwardOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.address, "forward-address", ":3128", "address that serves the forward proxy; empty: none does, nor, with --static, unless it is given")
 	flags.StringVar(&o.configuration, "config", "", "configuration file, which says whose Connectors are trusted and where Pods may go; without one the defaults hold. It is read again when it changes")
+	o.out.add(flags)
 }
 
 // secrets are those that the proxy may read: Berth's own by name, and the authorities of Connectors.
@@ -75,20 +77,16 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 	if _, err := policies.current(); err != nil {
 		return err
 	}
-	out := dialer()
 	return mgr.Add(&forwardServer{
-		address: o.forward.address, leave: o.serve.leave, drain: o.serve.drain,
-		options: forward.Options{
+		address: o.forward.address, serveOptions: o.serve,
+		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
 			// Of the Secret 'berth-proxy', or of a volume's `http.proxy`.
-			Identity: identity.Either{
-				Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudienceProxy),
-				ServiceAccounts: k.accounts,
-			},
-			Egress: &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
-			Policy: policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
-			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
-		},
+			Identity: identity.Either{Berth: k.authenticator(token.AudienceProxy), ServiceAccounts: k.accounts},
+			Egress:   k.out,
+			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
+			Events: k.events.About(v1alpha1.ProxySecret), Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
+		}),
 	})
 }
 
@@ -127,9 +125,10 @@ func (p *policies) of(namespace string) *egress.Policy {
 
 // forwardServer serves the forward proxy, and lets tunnels end before it ends.
 type forwardServer struct {
-	address      string
-	leave, drain time.Duration
-	options      forward.Options
+	serveOptions
+
+	address string
+	options forward.Options
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
@@ -145,7 +144,7 @@ func (s *forwardServer) Start(ctx context.Context) error {
 	var only http.Protocols
 	only.SetHTTP1(true)
 	h := &http.Server{
-		Handler: parting(ctx, proxy), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		Handler: parting(ctx, proxy), ReadHeaderTimeout: headerTimeout, IdleTimeout: s.limits.idle, MaxHeaderBytes: s.limits.headerBytes,
 		Protocols: &only, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	slog.InfoContext(ctx, "serve the forward proxy", "address", listener.Addr().String())

@@ -43,7 +43,7 @@ func root() *cobra.Command {
 	c.PersistentPreRun = func(*cobra.Command, []string) {
 		logTo(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	c.AddCommand(controllerCommand(), proxyCommand(), nodeCommand(), rewriteCommand(), tokenCommand())
+	c.AddCommand(controllerCommand(), proxyCommand(), nodeCommand(), rewriteCommand(), tokenCommand(), revokeCommand())
 	return c
 }
 

@@ -50,6 +50,8 @@ func TestRootRefuses(t *testing.T) {
 		"flag of another":  {"node", "--webhook-port=1"},
 		"argument":         {"controller", "now"},
 		"wrong value":      {"proxy", "--drain=soon"},
+		"no tunnels":       {"proxy", "--max-tunnels=0"},
+		"no patience":      {"proxy", "--static=.", "--stall-timeout=-1s"},
 		"wrong log level":  {"node", "--log-level=LOUD"},
 		"no node":          {"node"},
 		"no folder":        {"node", "--node-name=one", "--host-root=" + t.TempDir() + "/none"},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -22,6 +23,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
+	"berth.dev/berth/egress"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/event"
 	"berth.dev/berth/proxy/forward"
@@ -85,9 +87,21 @@ type knowledge struct {
 	// domain is the DNS suffix of Services.
 	domain string
 	files  files
+	// out leads to registries, and to all else.
+	out *egress.Way
+	// pods is where tokens may be shown from; nil: from everywhere.
+	pods identity.Pods
+	// events tell namespaces why their requests failed.
+	events *event.Teller
 }
 
 func (o *proxyOptions) run(ctx context.Context) error {
+	if err := o.serve.limits.check(); err != nil {
+		return badInput(err)
+	}
+	if o.static.directory != "" && o.serve.checkSources {
+		return badInput(errors.New("'--check-sources' may not stand with '--static': there are no Pods to look at"))
+	}
 	if o.static.directory != "" {
 		return o.runStatic(ctx)
 	}
@@ -100,9 +114,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if k.settings, err = newConfiguration(o.forward.configuration); err != nil {
 		return err
 	}
+	k.out = o.forward.out.way(k.settings, dialer())
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
 		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
 		&corev1.Secret{}:    o.forward.secrets(),
+		&corev1.Pod{}:       {Transform: leanPod},
 	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
@@ -111,7 +127,12 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	handler, err := k.handler(ctx, mgr, synced)
+	if o.serve.checkSources {
+		if k.pods, synced["pods"], err = watchPods(ctx, mgr.GetCache()); err != nil {
+			return err
+		}
+	}
+	handler, err := k.handler(ctx, mgr, synced, o.serve.limits)
 	if err != nil {
 		return err
 	}
@@ -186,13 +207,14 @@ func (k *knowledge) subjects(serverName string) (names []string, addresses []net
 }
 
 // handler wires the rooms of the proxy together, and adds to what must be there first.
-func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[string]func() bool) (http.Handler, error) {
+func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[string]func() bool, limits limitOptions) (http.Handler, error) {
 	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return nil, err
 	}
+	k.events = event.NewTeller(ctx, clients)
 	follower := secret.NewFollower(ctx, clients, nil)
-	k.registries = upstream.New(credential.NewSource(follower), dialer(), upstream.Timeouts{})
+	k.registries = upstream.New(credential.NewSource(follower), k.out, upstream.Timeouts{})
 	synced["connectors"], err = fillCatalogue(ctx, mgr.GetCache(), &k.catalogue, func(c *v1alpha1.Connector) { //nolint:contextcheck // the follower's watches end with its own context
 		name := route.Connector{Namespace: c.Namespace, Name: c.Name}
 		if _, still := k.catalogue.Get(name); still {
@@ -229,17 +251,26 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 	if err != nil {
 		return nil, err
 	}
-	return k.files.handler(k, registry.New(registry.Options{
+	return k.files.handler(k, registry.New(limits.ofRegistry(registry.Options{
 		Catalogue: &k.catalogue,
 		Identity: identity.Either{
-			Berth:           identity.New(k.keys.Load, k.namespaces, time.Now, token.AudiencePull, token.AudienceProxy),
+			Berth:           k.authenticator(token.AudiencePull, token.AudienceProxy),
 			ServiceAccounts: k.accounts,
 		},
 		Upstream: k.registries,
 
 		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
-		Metrics: metrics.Registry, Events: event.NewTeller(ctx, clients),
-	}))
+		Metrics: metrics.Registry, Events: k.events,
+	})))
+}
+
+// authenticator takes tokens of any of the audiences, once the namespaces are there.
+func (k *knowledge) authenticator(audiences ...token.Audience) *identity.Authenticator {
+	a := identity.New(k.keys.Load, k.namespaces, time.Now, audiences...)
+	if k.pods != nil {
+		a.CheckSources(k.pods)
+	}
+	return a
 }
 
 // namespaceStore reads Namespaces where the informer keeps them, without a copy.
@@ -254,5 +285,7 @@ func (s namespaceStore) Namespace(name string) (identity.Namespace, bool) {
 	if err != nil || !exists || !ok {
 		return identity.Namespace{}, false
 	}
-	return identity.Namespace{UID: string(namespace.UID), Labels: namespace.Labels}, true
+	return identity.Namespace{
+		UID: string(namespace.UID), Labels: namespace.Labels, Generation: namespace.Annotations[v1alpha1.AnnotationTokenGeneration],
+	}, true
 }

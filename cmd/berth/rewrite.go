@@ -81,7 +81,7 @@ func (o *rewriteOptions) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&o.namespace, "namespace", "n", "default", "namespace of objects that do not name theirs")
 	flags.StringVarP(&o.output, "output", "o", "yaml", "what is printed: yaml (the manifests as they came, rewritten), json, diff or report")
 	flags.StringVar(&o.configuration, "config", "", "configuration file, as 'berth controller' reads it; without one the defaults hold")
-	o.cluster.add(flags)
+	o.cluster.add(flags, "kubeconfig of a cluster that is asked for Connectors and Namespaces; without it and --context none is")
 }
 
 // streams are the standard streams of a command.

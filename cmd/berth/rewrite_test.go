@@ -16,6 +16,9 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"berth.dev/berth/api/v1alpha1"
 )
 
 func TestMain(m *testing.M) {
@@ -89,6 +92,15 @@ func farEnd() http.Handler {
 	answer("GET /api/v1/namespaces/shop", http.StatusOK, namespace("shop", "enabled"))
 	answer("GET /api/v1/namespaces/closed", http.StatusOK, namespace("closed", "disabled"))
 	answer("GET /api/v1/namespaces/forbidden", http.StatusForbidden, failure(http.StatusForbidden, "Forbidden"))
+	mux.HandleFunc("PATCH /api/v1/namespaces/shop", func(w http.ResponseWriter, r *http.Request) {
+		var patch metav1.PartialObjectMetadata
+		_ = json.NewDecoder(r.Body).Decode(&patch)
+		w.Header().Set("Content-Type", "application/json")
+		if patch.Annotations[v1alpha1.AnnotationTokenGeneration] == "" {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		_ = json.NewEncoder(w).Encode(namespace("shop", "enabled"))
+	})
 	answer("/", http.StatusNotFound, failure(http.StatusNotFound, "NotFound"))
 	return mux
 }

@@ -23,21 +23,21 @@ import (
 // clusterTimeout is how long a cluster has to answer one question.
 const clusterTimeout = 15 * time.Second
 
-// clusterOptions say which cluster is asked for Connectors and Namespaces, if any.
+// clusterOptions say which cluster is meant, if any.
 type clusterOptions struct {
 	kubeconfig, context string
 }
 
-func (o *clusterOptions) add(flags *pflag.FlagSet) {
-	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of a cluster that is asked for Connectors and Namespaces; without it and --context none is")
+func (o *clusterOptions) add(flags *pflag.FlagSet, usage string) {
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", usage)
 	flags.StringVar(&o.context, "context", "", "context of the kubeconfig")
 }
 
 func (o *clusterOptions) asked() bool { return o.kubeconfig != "" || o.context != "" }
 
-// client returns one that reads just the two kinds, so that it need not ask
+// client returns one that knows just the two kinds, so that it need not ask
 // which kinds the cluster serves.
-func (o *clusterOptions) client() (client.Reader, error) {
+func (o *clusterOptions) client() (client.Client, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = o.kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: o.context}).ClientConfig()

@@ -13,14 +13,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const (
-	// headerTimeout and idleTimeout are what a client may take; a body has no
-	// deadline, but the handler watches that it moves.
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	// mostHeader is more than any registry client sends.
-	mostHeader = 32 << 10
-)
+// headerTimeout is what a client may take for a header; a body has no deadline,
+// but the handler watches that it moves.
+const headerTimeout = 10 * time.Second
 
 // serveOptions are the flags about how registries are served.
 type serveOptions struct {
@@ -28,6 +23,8 @@ type serveOptions struct {
 	httpAddress     string
 	drain           time.Duration
 	leave           time.Duration
+	limits          limitOptions
+	checkSources    bool
 }
 
 func (o *serveOptions) add(flags *pflag.FlagSet) {
@@ -35,6 +32,9 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	flags.StringVar(&o.httpAddress, "http-address", "", "address that serves registries over plain HTTP too, where tokens can be read on their way; without one none does")
 	flags.DurationVar(&o.leave, "leave", 3*time.Second, "how long to serve on after the signal to end, until no new connection is sent here")
 	flags.DurationVar(&o.drain, "drain", 280*time.Second, "how long requests may take to their end after that")
+	flags.BoolVar(&o.checkSources, "check-sources", false,
+		"in a cluster: take the tokens of Secrets 'berth-proxy' from addresses of Pods of their namespace alone; needs the right to watch Pods (manifests/check-sources)")
+	o.limits.add(flags)
 }
 
 // server serves registries, and lets requests end before it ends.
@@ -52,7 +52,7 @@ func (*server) NeedLeaderElection() bool { return false }
 // Start serves until the context ends and then until the last request has.
 func (s *server) Start(ctx context.Context) error {
 	h := &http.Server{
-		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: s.limits.idle, MaxHeaderBytes: s.limits.headerBytes,
 		// HTTP/2 is named here: where a plain front starts first, the server would offer it and not speak it.
 		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
 		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),

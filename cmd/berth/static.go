@@ -86,15 +86,19 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 	if err != nil {
 		return badInput(err)
 	}
-	out := dialer().Allowing(networks...)
+	settings, err := newConfiguration(o.forward.configuration)
+	if err != nil {
+		return badInput(err)
+	}
+	out := o.forward.out.way(settings, dialer().Allowing(networks...))
 	registries := upstream.New(credential.NewSource(world), out, upstream.Timeouts{})
-	front := &server{serveOptions: o.serve, handler: registry.New(registry.Options{
+	front := &server{serveOptions: o.serve, handler: registry.New(o.serve.limits.ofRegistry(registry.Options{
 		Catalogue: world.Catalogue(),
 		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
 		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now, Metrics: metrics.Registry,
-	})}
+	}))}
 	metered, err := metricsserver.NewServer(metricsserver.Options{BindAddress: o.metricsAddress}, nil, nil)
 	if err != nil {
 		return err
@@ -103,19 +107,19 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		func(ctx context.Context) error {
 			return world.Start(ctx, func(c *access.Connector) { registries.Forget(c.UID) })
 		},
-		o.serveHealth,
+		o.serveHealth, settings.Start,
 	}
 	if metered != nil {
 		beside = append(beside, metered.Start)
 	}
 	serve := front.Start
 	if o.forward.address != "" {
-		forward, following, err := o.staticForward(world, registries, out)
+		forward, interception, err := o.staticForward(world, settings, registries, out)
 		if err != nil {
 			return badInput(err)
 		}
 		serve = alongside(serve, forward.Start)
-		beside = append(beside, following...)
+		beside = append(beside, interception)
 	}
 	if certificates != nil {
 		front.certificate = certificates.GetCertificate
@@ -179,7 +183,7 @@ func (o *proxyOptions) serveHealth(ctx context.Context) error {
 	for _, path := range []string{"/healthz", "/readyz"} {
 		mux.Handle(path, http.StripPrefix(path, &healthz.Handler{Checks: map[string]healthz.Checker{"alive": healthz.Ping}}))
 	}
-	h := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader}
+	h := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: o.serve.limits.idle, MaxHeaderBytes: o.serve.limits.headerBytes}
 	context.AfterFunc(ctx, func() { _ = h.Close() })
 	if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve health: %w", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -25,14 +24,10 @@ func (o *staticOptions) quieten(flags *pflag.FlagSet, f *forwardOptions) {
 	}
 }
 
-// staticForward returns the forward proxy of a proxy without Kubernetes, and what is to run beside it.
-func (o *proxyOptions) staticForward(world *static.Directory, registries *upstream.Registries, out *egress.Dialer) (*forwardServer, []func(context.Context) error, error) {
+// staticForward returns the forward proxy of a proxy without Kubernetes, and what keeps its certificate authorities.
+func (o *proxyOptions) staticForward(world *static.Directory, settings *configuration, registries *upstream.Registries, out *egress.Way) (*forwardServer, func(context.Context) error, error) {
 	if o.static.interception == "" {
 		return nil, nil, errors.New("'--forward-address' needs '--interception', a directory for the certificate authorities that clients are to trust")
-	}
-	settings, err := newConfiguration(o.forward.configuration)
-	if err != nil {
-		return nil, nil, err
 	}
 	policies := &policies{settings: settings}
 	if _, err := policies.current(); err != nil {
@@ -44,17 +39,14 @@ func (o *proxyOptions) staticForward(world *static.Directory, registries *upstre
 		return nil, nil, err
 	}
 	server := &forwardServer{
-		address: o.forward.address, leave: o.serve.leave, drain: o.serve.drain,
-		options: forward.Options{
+		address: o.forward.address, serveOptions: o.serve,
+		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: world.Catalogue(), Upstream: registries, Authorities: authorities,
 			Identity: identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudienceProxy),
-			Egress:   &egress.Way{Resolver: &net.Resolver{}, Check: out.Check, Dial: out.DialContext},
+			Egress:   out,
 			Policy:   policies.of, Trusted: func() []string { return settings.now().TrustedNamespaces },
 			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
-		},
+		}),
 	}
-	return server, []func(context.Context) error{
-		settings.Start,
-		func(ctx context.Context) error { return interception.Start(ctx, world) },
-	}, nil
+	return server, func(ctx context.Context) error { return interception.Start(ctx, world) }, nil
 }

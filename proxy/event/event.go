@@ -6,8 +6,8 @@
 //
 //	Warning  ActionRefused  secret/berth-pull  namespace 'demo' may not push 'test/abc' through Connector …
 //
-// An Event is about the Secret with the namespace's token, since that is who
-// called; the proxy does not know of Pods. Events that repeat are counted up in
+// An Event is about the Secret with the namespace's token, 'berth-pull' or
+// 'berth-proxy', since that is who called; the proxy does not know of Pods. Events that repeat are counted up in
 // one, many that differ are put together, and a namespace that fails without end
 // gets a handful and then one each few minutes. Telling never waits: where the
 // API server is slow, Events are dropped.
@@ -40,9 +40,10 @@ const (
 // Teller writes Events. Make it by NewTeller. Safe for concurrent use.
 type Teller struct {
 	recorder record.EventRecorder
+	secret   string
 }
 
-// NewTeller returns a teller that writes until the context ends.
+// NewTeller returns a teller that writes until the context ends, about pull secrets.
 func NewTeller(ctx context.Context, clients kubernetes.Interface) *Teller {
 	broadcaster := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{
 		QPS: perSecond, BurstSize: burst, LRUCacheSize: mostNamespaces,
@@ -50,13 +51,16 @@ func NewTeller(ctx context.Context, clients kubernetes.Interface) *Teller {
 	broadcaster.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: clients.CoreV1().Events("")})
 	recorder := broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: component})
 	// Without a log: it would have a line for each Event that is dropped.
-	return &Teller{recorder: recorder.WithLogger(logr.Discard())}
+	return &Teller{recorder: recorder.WithLogger(logr.Discard()), secret: v1alpha1.PullSecret}
 }
+
+// About returns a teller about another Secret; what a namespace is told at most is one for both.
+func (t *Teller) About(secret string) *Teller { return &Teller{recorder: t.recorder, secret: secret} }
 
 // Event writes a warning into a namespace. The reason is one of docs/reasons.md;
 // the message is for people, and is cut where the API server would not take it.
 func (t *Teller) Event(namespace, reason, message string) {
-	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: v1alpha1.PullSecret}
+	about := &corev1.ObjectReference{APIVersion: "v1", Kind: "Secret", Namespace: namespace, Name: t.secret}
 	t.recorder.Event(about, corev1.EventTypeWarning, reason, cut(message))
 }
 

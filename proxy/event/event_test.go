@@ -48,6 +48,10 @@ func TestEventsAreCounted(t *testing.T) {
 	want := []string{"Warning Secret/berth-pull ActionRefused ×3: may not push"}
 	told(t, clients, "demo", func(got []string) bool { return cmp.Equal(got, want) })
 	want = []string{"Warning Secret/berth-pull Unreachable ×1: it refuses connections"}
+	teller.About("berth-proxy").Event("third", "EgressRefused", "the policy")
+	told(t, clients, "third", func(got []string) bool {
+		return cmp.Equal(got, []string{"Warning Secret/berth-proxy EgressRefused ×1: the policy"})
+	})
 	told(t, clients, "other", func(got []string) bool { return cmp.Equal(got, want) })
 }
 

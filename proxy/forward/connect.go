@@ -55,7 +55,7 @@ func (v *visit) connected(client net.Conn) {
 		v.turnAway(client, nil)
 		return
 	}
-	v.handoff.give(&interception{Conn: client, visit: v})
+	v.handoff.give(&interception{Conn: v.buffers.Ahead(client), visit: v})
 }
 
 // turnAway ends a visit whose connection was already taken out of the server; nil is for a client that is gone.
@@ -66,6 +66,7 @@ func (v *visit) turnAway(client net.Conn, no *refusal) {
 		v.log(statusClientGone, ReasonClientGone, nil)
 		return
 	}
+	v.tell(v.caller.Namespace, no)
 	v.log(no.status, no.reason, no.cause)
 	var answer bytes.Buffer
 	_ = no.response().Write(&answer) //nolint:bodyclose // it is text; and a bytes.Buffer does not fail

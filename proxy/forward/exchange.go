@@ -31,6 +31,7 @@ type exchange struct {
 	begun   time.Time
 
 	caller     identity.Identity // as it is now
+	leave      func()            // gives back its place among the flights
 	candidates []candidate
 	own        bool              // the client signs in by itself
 	connector  *access.Connector // nil: the request is for /v2/ itself
@@ -51,6 +52,9 @@ func newExchange(v *visit, w http.ResponseWriter, r *http.Request) *exchange {
 
 func (x *exchange) serve() {
 	defer func() {
+		if x.leave != nil {
+			x.leave()
+		}
 		x.metrics.count(x)
 		x.log(x.Now())
 	}()
@@ -67,7 +71,7 @@ func (x *exchange) serve() {
 
 // admit leads the request through the doors.
 func (x *exchange) admit() *refusal {
-	for _, door := range [...]func() *refusal{x.protocol, x.stay, x.identify, x.meet, x.authorise} {
+	for _, door := range [...]func() *refusal{x.protocol, x.stay, x.identify, x.enter, x.meet, x.authorise} {
 		if no := door(); no != nil {
 			return no
 		}
@@ -114,6 +118,19 @@ func (x *exchange) identify() *refusal {
 	no := unidentified(err)
 	no.status, no.code = http.StatusForbidden, codeDenied
 	return no
+}
+
+// enter bounds how many requests there are at one time: with HTTP/2 a tunnel has many.
+func (x *exchange) enter() *refusal {
+	give, ok := x.flights.take(x.caller.Namespace)
+	if !ok {
+		return &refusal{
+			status: http.StatusTooManyRequests, code: codeTooManyRequests, reason: ReasonTooManyRequests, after: 1,
+			message: fmt.Sprintf("too many requests of namespace '%s', or of all, have no answer yet; try again later", x.caller.Namespace),
+		}
+	}
+	x.leave = give
+	return nil
 }
 
 // meet finds the Connectors as they are now.
@@ -237,6 +254,7 @@ func (x *exchange) greet() {
 // refuse answers with an error.
 func (x *exchange) refuse(no *refusal) {
 	x.reason, x.cause = no.reason, no.cause
+	x.tell(x.visit.caller.Namespace, no)
 	no.writeEnvelope(x.writer, x.request.Method)
 }
 

@@ -19,7 +19,8 @@
 // user of the proxy's URL.
 //
 // A token is looked at for each request, also within a tunnel that stands for
-// hours: what is withdrawn is withdrawn.
+// hours, and every two seconds for a tunnel that is not looked into: what is
+// withdrawn is withdrawn. An answer that has begun goes on to its end.
 //
 // goproxy tells tunnels from requests, and sends requests to other hosts on. It
 // never sees what is in a tunnel: its own interception routes by the Host of the
@@ -32,6 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/elazarl/goproxy"
@@ -44,24 +46,12 @@ import (
 	"berth.dev/berth/proxy/stream"
 )
 
-const (
-	// headerTimeout, idleTimeout and mostHeader bound a client within an intercepted tunnel.
-	headerTimeout = 10 * time.Second
-	idleTimeout   = 2 * time.Minute
-	mostHeader    = 32 << 10
-	// defaultPatience is how long a client may stand still within a body.
-	defaultPatience = 2 * time.Minute
-	// defaultSilence is how long nothing may go through a tunnel.
-	defaultSilence = 10 * time.Minute
-	// defaultTunnels and defaultPerNamespace are how many tunnels there are at one time.
-	defaultTunnels      = 10_000
-	defaultPerNamespace = 2_000
-)
-
 // Identities say whose a token is. *identity.Authenticator is one.
 type Identities interface {
 	// Verify returns an error of package identity for a token that is no good.
 	Verify(raw string) (identity.Identity, error)
+	// Locate returns one for a caller that may not show its token from that address.
+	Locate(ctx context.Context, caller identity.Identity, remote string) error
 }
 
 // Upstream sends requests to the registries of Connectors. *upstream.Registries is one.
@@ -77,6 +67,16 @@ type Upstream interface {
 type Egress interface {
 	// Open connects to a target; the error wraps one of package egress where that may not be.
 	Open(ctx context.Context, p *egress.Policy, to egress.Target) (net.Conn, error)
+	// Through returns the parent proxy by which requests for a target are sent, or nil; its errors are those of Open.
+	Through(ctx context.Context, p *egress.Policy, to egress.Target) (*egress.Parent, error)
+	// DialContext connects to a parent proxy.
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Events tells namespaces why their requests failed. *event.Teller is one.
+type Events interface {
+	// Event must not wait. The message is for people, and holds no token, path, query or credential.
+	Event(namespace, reason, message string)
 }
 
 // Options are what the proxy is made of. All but the bounds must be set.
@@ -96,32 +96,14 @@ type Options struct {
 	Authorities *Authorities
 	// Log gets the access log.
 	Log *slog.Logger
+	// Events tells callers why their requests failed; nil tells nobody.
+	Events Events
 	// Metrics is where the proxy's metrics are registered; nil is nowhere.
 	Metrics prometheus.Registerer
 	// Now is the clock.
 	Now func() time.Time
 
-	// Patience is how long a client may stand still within a body; 0 is two minutes.
-	Patience time.Duration
-	// Silence is how long nothing may go through a tunnel before it is closed; 0 is ten minutes.
-	Silence time.Duration
-	// Tunnels and PerNamespace are how many tunnels and plain requests there may be at one time, in all and for
-	// each namespace; 0 is 10,000 and 2,000.
-	Tunnels, PerNamespace int
-}
-
-func (o *Options) orDefaults() {
-	for _, d := range []struct{ value, fallback *time.Duration }{{&o.Patience, new(defaultPatience)}, {&o.Silence, new(defaultSilence)}} {
-		if *d.value == 0 {
-			*d.value = *d.fallback
-		}
-	}
-	if o.Tunnels == 0 {
-		o.Tunnels = defaultTunnels
-	}
-	if o.PerNamespace == 0 {
-		o.PerNamespace = defaultPerNamespace
-	}
+	Limits
 }
 
 // Proxy is the forward proxy, a handler for a server of plain HTTP/1. Make it by
@@ -133,20 +115,22 @@ type Proxy struct {
 	plain      *http.Transport
 	failures   *identity.Failures
 	places     *places
+	flights    *places
 	metrics    *metrics
 	tunnels    *tunnels
 	buffers    *stream.Buffers
 
 	inner   *http.Server
 	handoff *handoff
+	end     func() // of what runs until Shutdown
 }
 
 // New returns a proxy that is ready to serve.
 func New(o Options) *Proxy {
-	o.orDefaults()
+	o.Limits = o.orDefaults()
 	p := &Proxy{
 		Options: o, failures: identity.NewFailures(), buffers: stream.NewBuffers(),
-		places: newPlaces(o.Tunnels, o.PerNamespace), tunnels: newTunnels(),
+		places: newPlaces(o.Tunnels, o.PerNamespace), flights: newPlaces(o.Requests, o.RequestsPerNamespace), tunnels: newTunnels(),
 		handoff: newHandoff(),
 	}
 	p.metrics = newMetrics(o.Metrics, p.places)
@@ -154,6 +138,9 @@ func New(o Options) *Proxy {
 	p.dispatcher = p.newDispatcher()
 	p.inner = p.newInner()
 	go func() { _ = p.inner.Serve(p.handoff) }() // until Shutdown
+	ended := make(chan struct{})
+	p.end = sync.OnceFunc(func() { close(ended) })
+	go p.tunnels.recheck(ended)
 	return p
 }
 
@@ -163,6 +150,7 @@ func (p *Proxy) Shutdown(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- p.inner.Shutdown(ctx) }()
 	err := errors.Join(p.tunnels.drain(ctx), <-ended)
+	p.end()
 	p.plain.CloseIdleConnections()
 	if err != nil {
 		return errors.Join(err, p.inner.Close())
@@ -175,6 +163,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v := &visit{Proxy: p, request: r, begun: p.Now()}
 	if no := v.admit(); no != nil {
 		no.writeText(w)
+		v.tell(v.caller.Namespace, no)
 		v.log(no.status, no.reason, no.cause) //nolint:contextcheck // the visit has the request, and its context
 		return
 	}

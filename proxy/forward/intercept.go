@@ -71,7 +71,7 @@ func (p *Proxy) newInner() *http.Server {
 	protocols.SetHTTP2(true)
 	return &http.Server{
 		Handler:           http.HandlerFunc(serveInner),
-		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: mostHeader,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: p.Idle, MaxHeaderBytes: p.HeaderBytes,
 		Protocols: &protocols,
 		TLSConfig: &tls.Config{
 			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},

@@ -2,7 +2,7 @@ package forward
 
 import "sync"
 
-// places are how many tunnels there may be at one time, in all and for each namespace.
+// places are how many tunnels, or requests within them, there may be at one time, in all and for each namespace.
 type places struct {
 	most, each int
 

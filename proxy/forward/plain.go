@@ -3,10 +3,12 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/textproto"
+	"net/url"
 	"strings"
 	"time"
 
@@ -29,12 +31,22 @@ func (p *Proxy) newTransport() *http.Transport {
 	return &http.Transport{
 		DisableKeepAlives: true, DisableCompression: true,
 		ResponseHeaderTimeout: answerTime, MaxResponseHeaderBytes: mostAnswer, ExpectContinueTimeout: time.Second,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			if v, ok := r.Context().Value(visitKey{}).(*visit); ok && v.parent != nil {
+				return v.parent.URL(), nil
+			}
+			return nil, nil //nolint:nilnil // that is how net/http is told that there is none
+		},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			v, ok := ctx.Value(visitKey{}).(*visit)
 			if !ok {
 				return nil, errNoVisit
 			}
-			conn, err := p.Egress.Open(ctx, p.Policy(v.caller.Namespace), v.target)
+			open := func() (net.Conn, error) { return p.Egress.Open(ctx, p.Policy(v.caller.Namespace), v.target) }
+			if v.parent != nil {
+				open = func() (net.Conn, error) { return p.Egress.DialContext(ctx, network, address) }
+			}
+			conn, err := open()
 			if err != nil {
 				return nil, err
 			}
@@ -93,9 +105,11 @@ func sendPlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Respo
 	if r.ContentLength == 0 {
 		out.Body = nil
 	}
-	response, err := v.plain.RoundTrip(out)
+	response, err := v.sendBy(out)
 	if err != nil {
-		return r, unopened(v.target, err).response()
+		no := unopened(v.target, err)
+		v.tell(v.caller.Namespace, no)
+		return r, no.response()
 	}
 	if response.StatusCode == http.StatusProxyAuthRequired || response.StatusCode == http.StatusSwitchingProtocols {
 		_ = response.Body.Close()
@@ -104,6 +118,23 @@ func sendPlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Respo
 	dropHops(response.Header)
 	response.Trailer = nil
 	return r, response
+}
+
+// sendBy sends a plain request straight to its target, or by the parent proxy.
+func (v *visit) sendBy(r *http.Request) (_ *http.Response, err error) {
+	if v.parent, err = v.Egress.Through(r.Context(), v.Policy(v.caller.Namespace), v.target); err != nil {
+		return nil, err
+	}
+	if v.parent != nil {
+		authorization, err := v.parent.Authorization()
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", egress.ErrParent, err)
+		}
+		if authorization != "" {
+			r.Header.Set("Proxy-Authorization", authorization)
+		}
+	}
+	return v.plain.RoundTrip(r)
 }
 
 var errUnasked = errors.New("the host answered for a proxy")

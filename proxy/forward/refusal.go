@@ -17,12 +17,18 @@ const (
 	ReasonTokenRefused = "TokenRefused"
 	// ReasonNamespaceGone: the token's namespace was deleted.
 	ReasonNamespaceGone = "NamespaceGone"
+	// ReasonTokenRevoked: the tokens of the namespace were revoked since it was made.
+	ReasonTokenRevoked = "TokenRevoked"
+	// ReasonSourceRefused: the token was shown from an address that is no Pod's of its namespace.
+	ReasonSourceRefused = "SourceRefused"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
 	// ReasonTargetInvalid: what the client asked the proxy for is not a host and a port.
 	ReasonTargetInvalid = "TargetInvalid"
 	// ReasonTooManyTunnels: there are as many tunnels as may be.
 	ReasonTooManyTunnels = "TooManyTunnels"
+	// ReasonTooManyRequests: as many requests as may be have no answer yet.
+	ReasonTooManyRequests = "TooManyRequests"
 	// ReasonAuthorityPending: the Connector's certificate authority is not there yet.
 	ReasonAuthorityPending = "AuthorityPending"
 	// ReasonAddressForbidden: the host leads to an address that Berth never dials.
@@ -31,6 +37,8 @@ const (
 	ReasonEgressRefused = "EgressRefused"
 	// ReasonUnreachable: there is no connection to the host.
 	ReasonUnreachable = "Unreachable"
+	// ReasonParentFailed: the parent proxy makes no connection to the host.
+	ReasonParentFailed = "ParentFailed"
 	// ReasonHostMismatch: a request within a tunnel, or its TLS handshake, names another host than the tunnel's.
 	ReasonHostMismatch = "HostMismatch"
 	// ReasonPathInvalid: the path is not one of the API.
@@ -62,6 +70,8 @@ const (
 	codeDenied      = "DENIED"
 	codeUnsupported = "UNSUPPORTED"
 	codeUnknown     = "UNKNOWN"
+
+	codeTooManyRequests = "TOOMANYREQUESTS"
 )
 
 // statusClientGone is in the log alone: nobody is there to get it.
@@ -82,6 +92,19 @@ type refusal struct {
 	after int
 	// last ends the connection. After a 407 git needs that, and some clients go on with a body that nobody reads.
 	last bool
+}
+
+// tell tells a namespace why it was refused, where that is known and is what somebody there would want to know.
+func (p *Proxy) tell(namespace string, no *refusal) {
+	if p.Events == nil || namespace == "" {
+		return
+	}
+	switch no.status {
+	case http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
+		if no.reason != ReasonClientGone {
+			p.Events.Event(namespace, no.reason, no.message)
+		}
+	}
 }
 
 func (no *refusal) header() http.Header {

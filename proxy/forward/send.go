@@ -3,9 +3,8 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"log/slog"
+	"maps"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
 
@@ -30,18 +29,33 @@ func (x *exchange) forward() {
 			x.writer.Body = x.body
 		}
 	}
-	proxy := &httputil.ReverseProxy{
-		Rewrite:        x.rewrite,
-		Transport:      x,
-		ModifyResponse: x.modify,
-		ErrorHandler:   x.fail,
-		BufferPool:     x.buffers,
-		ErrorLog:       slog.NewLogLogger(x.Log.Handler(), slog.LevelDebug),
+	response, err := x.send(x.outgoing())
+	if err == nil {
+		if err = x.modify(response); err != nil {
+			_ = response.Body.Close() // what it was is no matter any more
+		}
 	}
-	proxy.ServeHTTP(x.writer, x.request)
-	if x.reason == ReasonAborted {
-		x.reason = ""
+	if err != nil {
+		x.fail(err)
+		return
 	}
+	x.answer(response)
+}
+
+// answer sends the registry's answer to the client, through a buffer. Where it
+// breaks off, at either end, so does the connection: the client may not take a
+// part for the whole.
+func (x *exchange) answer(r *http.Response) {
+	defer func() { _ = r.Body.Close() }()
+	maps.Copy(x.writer.Header(), r.Header)
+	x.writer.WriteHeader(r.StatusCode)
+	if r.ContentLength != 0 {
+		if _, err := x.buffers.Copy(x.writer, r.Body); err != nil {
+			x.cause = err
+			panic(http.ErrAbortHandler)
+		}
+	}
+	x.reason = ""
 }
 
 // hasBody reports whether the request has a body that an API has a use for.
@@ -54,10 +68,11 @@ func hasBody(r *http.Request) bool {
 	}
 }
 
-// rewrite makes the registry's request of the client's. Where it is to go is not said here: only upstream knows.
-func (x *exchange) rewrite(r *httputil.ProxyRequest) {
-	out := r.Out
-	out.URL.Scheme, out.URL.Host, out.URL.User = "", "", nil
+// outgoing makes the registry's request of the client's. Where it is to go is not said here: only upstream knows,
+// as it knows which headers are none of the registry's business.
+func (x *exchange) outgoing() *http.Request {
+	out := new(*x.request)
+	out.URL = new(*x.request.URL)
 	switch {
 	case x.own || x.api != "": // the path was looked at, and is the server's own to read
 	case x.catalog:
@@ -67,20 +82,32 @@ func (x *exchange) rewrite(r *httputil.ProxyRequest) {
 	}
 	if x.endpoint.Begins() {
 		x.from = x.mountSource()
-		out.URL.RawQuery = beginning(r.In.URL.RawQuery, x.from)
+		out.URL.RawQuery = beginning(x.request.URL.RawQuery, x.from)
 	}
 	if x.catalog || endpoint.IsAccount(x.api) {
+		out.Header = maps.Clone(out.Header)
 		endpoint.Whole(out.Header)
 	}
 	if x.body != nil {
 		out.Body = x.body
-		return
+		return out
 	}
 	out.Body, out.ContentLength = nil, 0
-	out.Header.Del("Expect")
+	out.Header = without(out.Header, "Expect")
 	if out.Method == http.MethodGet || out.Method == http.MethodHead {
-		out.Header.Del("Content-Type")
+		out.Header = without(out.Header, "Content-Type")
 	}
+	return out
+}
+
+// without returns a header without a name, and leaves the one that is given as it is.
+func without(h http.Header, name string) http.Header {
+	if _, ok := h[name]; !ok {
+		return h
+	}
+	h = maps.Clone(h)
+	delete(h, name)
+	return h
 }
 
 // mountSource returns the repository that a new upload may take a blob over
@@ -112,8 +139,8 @@ func beginning(raw, from string) string {
 	return kept.Encode()
 }
 
-// RoundTrip implements http.RoundTripper, for the one request of the exchange.
-func (x *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+// send sends the request as the client signs in, or with what Berth has.
+func (x *exchange) send(r *http.Request) (*http.Response, error) {
 	if x.own {
 		return x.Upstream.Pass(x.connector, r)
 	}
@@ -180,9 +207,10 @@ func (x *exchange) redact(r *http.Response) error {
 	return nil
 }
 
-func (x *exchange) fail(_ http.ResponseWriter, r *http.Request, err error) {
+// fail answers where there is no answer of the registry's that the client could have.
+func (x *exchange) fail(err error) {
 	no := failed(err, x.connector)
-	if r.Context().Err() != nil {
+	if x.request.Context().Err() != nil {
 		no.reason = ReasonClientGone
 	}
 	if x.body != nil {

@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"berth.dev/berth/proxy/identity"
 )
 
 const (
@@ -20,6 +23,8 @@ const (
 	lull = time.Second
 	// restless is how long a tunnel must be silent to be closed while the proxy ends.
 	restless = 5 * time.Second
+	// recheck is how often the tokens of tunnels are looked at.
+	recheck = 2 * time.Second
 )
 
 // halfCloser is a connection that can say that nothing more will come; *net.TCPConn is one.
@@ -84,6 +89,12 @@ func (t *tunnel) touch() { t.moved.Store(time.Now().UnixNano()) }
 // still returns for how long nothing has come.
 func (t *tunnel) still() time.Duration { return time.Since(time.Unix(0, t.moved.Load())) }
 
+func (t *tunnel) closeSilent(than time.Duration) {
+	if t.still() >= than {
+		t.close()
+	}
+}
+
 func (t *tunnel) close() {
 	_ = t.client.Close()
 	_ = t.far.Close()
@@ -116,6 +127,16 @@ func (t *tunnel) because(err error) {
 		reason = ReasonSilent
 	}
 	t.reason.CompareAndSwap(nil, &reason)
+}
+
+// recheck closes the tunnel where its token is no good any more.
+func (t *tunnel) recheck() {
+	caller, err := t.visit.Identity.Verify(t.visit.token)
+	if err == nil && caller.UID == t.visit.caller.UID {
+		return
+	}
+	t.reason.CompareAndSwap(nil, new(unidentified(cmp.Or(err, identity.ErrNamespace)).reason))
+	t.close()
 }
 
 // carry moves bytes until there are no more.
@@ -234,20 +255,32 @@ func (ts *tunnels) drain(ctx context.Context) error {
 		case <-none:
 			return nil
 		case <-ticks.C:
-			ts.closeSilent(restless)
+			ts.each(func(t *tunnel) { t.closeSilent(restless) })
 		case <-ctx.Done():
-			ts.closeSilent(0)
+			ts.each((*tunnel).close)
 			return ctx.Err()
 		}
 	}
 }
 
-func (ts *tunnels) closeSilent(than time.Duration) {
+// recheck closes tunnels whose token is no good any more: it was revoked, its namespace is gone, or its time is over.
+func (ts *tunnels) recheck(ended <-chan struct{}) {
+	ticks := time.NewTicker(recheck)
+	defer ticks.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-ticks.C:
+			ts.each((*tunnel).recheck)
+		}
+	}
+}
+
+func (ts *tunnels) each(do func(*tunnel)) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for t := range ts.standing {
-		if t.still() >= than {
-			t.close()
-		}
+		do(t)
 	}
 }

@@ -36,6 +36,8 @@ type visit struct {
 	target egress.Target
 	scheme string // of the requests to the target that could get a credential
 
+	parent *egress.Parent // of a plain request; nil: it goes straight to the target
+
 	place func() // gives it back
 }
 
@@ -59,8 +61,14 @@ func (v *visit) identify() *refusal {
 	}
 	caller, err := v.Identity.Verify(v.token)
 	if err == nil {
+		err = v.Identity.Locate(v.request.Context(), caller, v.request.RemoteAddr)
+	}
+	if err == nil {
 		v.caller = caller
 		return nil
+	}
+	if refused, ok := errors.AsType[*identity.Refusal](err); ok {
+		v.caller.Namespace = refused.Namespace // for the log, and to tell it
 	}
 	no := unidentified(err)
 	if !v.failures.Allow(identity.Source(v.request), v.Now()) {
@@ -170,6 +178,10 @@ func unidentified(err error) *refusal {
 		no.message = "no token: put a berth token into the URL of the proxy, as in HTTP_PROXY=http://berth:TOKEN@HOST:PORT"
 	case errors.Is(err, identity.ErrNamespace):
 		no.reason = ReasonNamespaceGone
+	case errors.Is(err, identity.ErrRevoked):
+		no.reason = ReasonTokenRevoked
+	case errors.Is(err, identity.ErrSource):
+		no.reason = ReasonSourceRefused
 	}
 	return no
 }
@@ -188,6 +200,9 @@ func unopened(to egress.Target, err error) *refusal {
 	case errors.Is(err, egress.ErrPolicy):
 		no.status, no.reason = http.StatusForbidden, ReasonEgressRefused
 		no.message = err.Error() + "; ask the administrator of Berth"
+	case errors.Is(err, egress.ErrParent) && !(ok && timeout.Timeout()):
+		no.reason = ReasonParentFailed
+		no.message = fmt.Sprintf("the parent proxy, by which the way out goes, makes no connection to '%s'; its administrator knows why", to.Host)
 	case ok && timeout.Timeout():
 		no.status = http.StatusGatewayTimeout
 		no.message = fmt.Sprintf("'%s' did not answer in time", to.Host)

@@ -5,7 +5,7 @@
 // published keys signed it, when it is in its time and of an audience that this
 // proxy takes, and when the namespace that it names is still the one that it was made
 // for: a namespace that was deleted and made anew under the same name is
-// another one. What comes out is an Identity: the namespace with its labels as
+// another one, and one whose tokens were revoked says another generation than they do. What comes out is an Identity: the namespace with its labels as
 // they are now, and its UID. What that namespace may do is for access to say.
 //
 // A token that was verified is remembered by its hash, so that the signature is
@@ -42,7 +42,23 @@ var (
 	ErrToken = errors.New("token refused")
 	// ErrNamespace: the token is good, but its namespace is gone, or was deleted and made anew.
 	ErrNamespace = errors.New("the token's namespace is gone, or was deleted and made anew since; use a token that was made for it now")
+	// ErrRevoked: the token is good, but those of its namespace were revoked since.
+	ErrRevoked = errors.New("the tokens of its namespace were revoked since; use one that was made for it now, which a Pod is given when it is made anew")
 )
+
+// Refusal is an error about a token that Berth made for a namespace, which may be told of it.
+type Refusal struct {
+	// Namespace is whose token it is.
+	Namespace string
+	// Err says why it is no good.
+	Err error
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Err.Error() }
+
+// Unwrap is for errors.Is.
+func (r *Refusal) Unwrap() error { return r.Err }
 
 // Identity is a caller whose token is good.
 type Identity struct {
@@ -59,6 +75,8 @@ type Namespace struct {
 	UID string
 	// Labels may not be changed.
 	Labels map[string]string
+	// Generation is what its tokens say where they were not revoked.
+	Generation string
 }
 
 // Namespaces knows the Namespace objects that exist.
@@ -74,6 +92,7 @@ type Authenticator struct {
 	keys       func() *token.PublicKeys
 	namespaces Namespaces
 	now        func() time.Time
+	pods       Pods // nil: tokens are taken from everywhere
 	current    atomic.Pointer[generation]
 }
 
@@ -92,30 +111,53 @@ func New(keys func() *token.PublicKeys, namespaces Namespaces, now func() time.T
 }
 
 // Authenticate returns who sent the request. The errors wrap ErrNoCredentials,
-// ErrToken or ErrNamespace.
+// ErrToken, ErrNamespace, ErrRevoked or ErrSource.
 func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	raw, ok := shown(r)
 	if !ok {
 		return Identity{}, ErrNoCredentials
 	}
-	return a.Verify(raw)
+	caller, err := a.Verify(raw)
+	if err == nil {
+		err = a.Locate(r.Context(), caller, r.RemoteAddr)
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	return caller, nil
 }
 
-// Verify returns whose token it is. The errors wrap ErrToken or ErrNamespace.
+// Verify returns whose token it is. The errors wrap ErrToken, ErrNamespace or ErrRevoked. An
+// error about a token that Berth made for a namespace that there is, is a *Refusal.
 func (a *Authenticator) Verify(raw string) (Identity, error) {
 	claims, err := a.verify(raw)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%w: %w", ErrToken, err)
+		return Identity{}, a.refuse(fmt.Errorf("%w: %w", ErrToken, err))
 	}
 	namespace, ok := a.namespaces.Namespace(claims.Namespace)
 	if !ok || namespace.UID != claims.NamespaceUID {
 		return Identity{}, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrNamespace)
+	}
+	if namespace.Generation != claims.Generation {
+		return Identity{}, &Refusal{claims.Namespace, fmt.Errorf("namespace '%s': %w", claims.Namespace, ErrRevoked)}
 	}
 	return Identity{
 		Caller:   access.Caller{Namespace: claims.Namespace, Labels: namespace.Labels},
 		UID:      claims.NamespaceUID,
 		Audience: claims.Audience,
 	}, nil
+}
+
+// refuse adds to an error whose token it is about, where Berth made it for a namespace that there is.
+func (a *Authenticator) refuse(err error) error {
+	signed, ok := errors.AsType[*token.Refusal](err)
+	if !ok {
+		return err
+	}
+	if namespace, ok := a.namespaces.Namespace(signed.Namespace); !ok || namespace.UID != signed.NamespaceUID {
+		return err
+	}
+	return &Refusal{signed.Namespace, err}
 }
 
 // shown returns the token that the request shows.

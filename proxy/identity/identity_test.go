@@ -101,6 +101,28 @@ func TestAuthenticate(t *testing.T) {
 	}
 }
 
+// A namespace whose tokens were revoked takes those of its generation alone, and those that were verified before no more.
+func TestGenerations(t *testing.T) {
+	w := newWorld(t)
+	claims := w.good()
+	old := w.sign(t, claims)
+	claims.Generation = "2"
+	fresh := w.sign(t, claims)
+	if _, err := w.Verify(old); err != nil {
+		t.Errorf("before: %v", err)
+	}
+	if _, err := w.Verify(fresh); !errors.Is(err, ErrRevoked) {
+		t.Errorf("a generation that the namespace has not: %v", err)
+	}
+	w.namespaces["demo"] = Namespace{UID: "1", Generation: "2"}
+	if _, err := w.Verify(old); !errors.Is(err, ErrRevoked) {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := w.Verify(fresh); err != nil {
+		t.Errorf("a new one: %v", err)
+	}
+}
+
 func TestAudiences(t *testing.T) {
 	w := newWorld(t)
 	a := New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy)

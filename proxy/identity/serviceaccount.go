@@ -230,7 +230,19 @@ func (e Either) Authenticate(r *http.Request) (Identity, error) {
 	if !ok {
 		return Identity{}, ErrNoCredentials
 	}
-	return e.Verify(raw)
+	found, err := e.Verify(raw)
+	if err == nil {
+		err = e.Locate(r.Context(), found, r.RemoteAddr)
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	return found, nil
+}
+
+// Locate is that of the Authenticator: a ServiceAccount token is its Pod's own, and ends with it.
+func (e Either) Locate(ctx context.Context, caller Identity, remote string) error {
+	return e.Berth.Locate(ctx, caller, remote)
 }
 
 // Verify returns whose token it is, with the errors of the two. What cannot be

@@ -45,6 +45,10 @@ const (
 	ReasonNamespaceGone = "NamespaceGone"
 	// ReasonTokenUnchecked: the API server, which knows a ServiceAccount's token, does not answer.
 	ReasonTokenUnchecked = "TokenUnchecked"
+	// ReasonTokenRevoked: the tokens of the namespace were revoked since it was made.
+	ReasonTokenRevoked = "TokenRevoked"
+	// ReasonSourceRefused: the token was shown from an address that is no Pod's of its namespace.
+	ReasonSourceRefused = "SourceRefused"
 	// ReasonTooManyFailures: the client's address showed too many tokens that are no good.
 	ReasonTooManyFailures = "TooManyFailures"
 	// ReasonTooManyRequests: too many requests of the namespace, or of all, have no answer yet.
@@ -134,6 +138,10 @@ func unauthorized(err error) *refusal {
 		no.reason = ReasonNoToken
 	case errors.Is(err, identity.ErrNamespace):
 		no.reason = ReasonNamespaceGone
+	case errors.Is(err, identity.ErrRevoked):
+		no.reason = ReasonTokenRevoked
+	case errors.Is(err, identity.ErrSource):
+		no.reason = ReasonSourceRefused
 	case errors.Is(err, identity.ErrUnavailable): // that says nothing about the token
 		no.status, no.code, no.reason, no.after = http.StatusServiceUnavailable, CodeUnknown, ReasonTokenUnchecked, retryAfter
 	}

@@ -111,6 +111,7 @@ func TestCallersRefused(t *testing.T) {
 			w.token("demo", func(c *token.Claims) { c.Audience = "connectors.example.com" }),
 			base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRefused,
 		},
+		"revoked":                {w.token("demo", func(c *token.Claims) { c.Generation = "before" }), base + "a/tags/list", 401, CodeUnauthorized, ReasonTokenRevoked},
 		"deleted namespace":      {w.token("gone"), base + "a/tags/list", 401, CodeUnauthorized, ReasonNamespaceGone},
 		"deleted namesake":       {w.token("reborn"), base + "a/tags/list", 401, CodeUnauthorized, ReasonNamespaceGone},
 		"bad token, at the root": {forged, "/v2/", 401, CodeUnauthorized, ReasonTokenRefused},

@@ -128,7 +128,7 @@ func (p *passage) mount() {
 	intercepted, err := os.ReadFile(filepath.Join(p.berth.Interception, v1alpha1.FileCA))
 	p.OK(err)
 	handler, err := configuration.New(configuration.Options{
-		Catalogue: directory.Catalogue(), Classes: &configuration.Classes{}, Log: slog.New(slog.DiscardHandler),
+		Catalogue: directory.Catalogue(), Classes: &configuration.Classes{}, Interception: &configuration.Interception{}, Log: slog.New(slog.DiscardHandler),
 		Identity:      identity.New(directory.Keys, namespaces{directory}, time.Now, token.AudienceProxy),
 		Authorities:   func() []byte { return append(slices.Clone(p.berth.Authority.PEM), intercepted...) },
 		ClusterDomain: v1alpha1.ClusterDomain, ForwardAddress: p.berth.Forward,

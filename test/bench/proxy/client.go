@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"sync/atomic"
 	"time"
@@ -26,6 +27,15 @@ type load struct {
 	// slow clients read a little, tell that they are there, and read no more until standard input ends.
 	slow  bool
 	http2 bool
+	// proxy is the URL of a forward proxy, with a token; tunnel is the address to which it is asked for a tunnel, for
+	// plain requests that it does not see.
+	proxy, tunnel string
+	// fresh has a connection of its own for each request, and its own handshake.
+	fresh bool
+	// put is the size of a body that is sent; 0 asks for one.
+	put int64
+	// idle opens tunnels, tells that they stand, and leaves them alone until standard input ends.
+	idle bool
 }
 
 // outcome is what a client measured.
@@ -48,8 +58,16 @@ func playClient(ctx context.Context, args []string) error {
 	flags.DurationVar(&l.long, "for", 0, "")
 	flags.BoolVar(&l.slow, "slow", false, "")
 	flags.BoolVar(&l.http2, "http2", false, "")
+	flags.StringVar(&l.proxy, "proxy", "", "")
+	flags.StringVar(&l.tunnel, "tunnel", "", "")
+	flags.BoolVar(&l.fresh, "fresh", false, "")
+	flags.Int64Var(&l.put, "put", 0, "")
+	flags.BoolVar(&l.idle, "idle", false, "")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if l.idle {
+		return l.rest(ctx)
 	}
 	client, err := l.client()
 	if err != nil {
@@ -70,11 +88,22 @@ func (l *load) client() (*http.Client, error) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(!l.http2)
 	protocols.SetHTTP2(l.http2)
-	return &http.Client{Transport: &http.Transport{
+	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Protocols: &protocols,
-		MaxIdleConnsPerHost: l.connections, MaxConnsPerHost: l.connections, ReadBufferSize: l.buffer(), DisableCompression: true,
-		DialContext: l.dial,
-	}}, nil
+		MaxIdleConnsPerHost: l.connections, MaxConnsPerHost: l.connections, ReadBufferSize: l.buffer(), WriteBufferSize: l.buffer(), DisableCompression: true,
+		DialContext: l.dial, DisableKeepAlives: l.fresh,
+	}
+	switch {
+	case l.tunnel != "":
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dialTunnel(ctx) }
+	case l.proxy != "":
+		by, err := url.Parse(l.proxy)
+		if err != nil {
+			return nil, err
+		}
+		transport.Proxy = http.ProxyURL(by)
+	}
+	return &http.Client{Transport: transport}, nil
 }
 
 func (l *load) buffer() int {
@@ -124,6 +153,9 @@ func (l *load) request(ctx context.Context, client *http.Client) (*http.Response
 	if err != nil {
 		return nil, err
 	}
+	if l.put > 0 {
+		r.Method, r.ContentLength, r.Body = http.MethodPut, l.put, io.NopCloser(io.LimitReader(zeroes{}, l.put))
+	}
 	if l.password != "" {
 		r.SetBasicAuth(l.user, l.password)
 	}
@@ -131,7 +163,7 @@ func (l *load) request(ctx context.Context, client *http.Client) (*http.Response
 	if err != nil {
 		return nil, err
 	}
-	if response.StatusCode != http.StatusOK {
+	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
 		return nil, errors.Join(fmt.Errorf("'%s' answers %s: %s", l.url, response.Status, body), response.Body.Close())
 	}
@@ -149,8 +181,14 @@ func (l *load) get(ctx context.Context, client *http.Client, buffer []byte) (int
 	if err == nil && response.ContentLength >= 0 && n != response.ContentLength {
 		err = fmt.Errorf("'%s' ends after %d bytes", l.url, n)
 	}
-	return n, errors.Join(err, response.Body.Close())
+	return n + l.put, errors.Join(err, response.Body.Close())
 }
+
+// zeroes is a body without an end.
+type zeroes struct{}
+
+// Read implements io.Reader: what is there is good enough.
+func (zeroes) Read(p []byte) (int, error) { return len(p), nil }
 
 // hold keeps as many pulls open, at a few kilobytes a second each, until standard input ends.
 func (l *load) hold(ctx context.Context, client *http.Client) error {

@@ -1,5 +1,7 @@
-// Command proxy measures the registry reverse proxy beside what people would
-// use in its place: a bare httputil.ReverseProxy, nginx and haproxy. All have
+// Command proxy measures Berth's proxies beside what people would use in their
+// place. The registry reverse proxy: a bare httputil.ReverseProxy, nginx and
+// haproxy. The forward proxy (-suite forward): goproxy's own interception, squid
+// and mitmproxy, and for what is not intercepted a bare relay. All have
 // the same duty: they add a fixed Basic header and go to a registry over TLS
 // whose certificate they verify. Berth checks a token and asks the access rules besides.
 //
@@ -40,7 +42,8 @@ func run(ctx context.Context) error {
 		}
 	}
 	berth := flag.String("berth", "bin/berth", "the program that is measured")
-	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2")
+	suite := flag.String("suite", "registry", "what is measured: the 'registry' proxy, or the 'forward' proxy")
+	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2; of the forward proxy: check, tunnel or intercept")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
 	flag.Parse()
 	s, err := newStage(ctx, *berth, *rounds)
@@ -49,10 +52,7 @@ func run(ctx context.Context) error {
 	}
 	defer s.clear()
 	r := &results{}
-	for _, part := range []struct {
-		name    string
-		measure func(context.Context, *results) error
-	}{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}, {"http2", s.http2}} {
+	for _, part := range s.suite(*suite) {
 		if *only != "" && *only != part.name {
 			continue
 		}
@@ -63,7 +63,22 @@ func run(ctx context.Context) error {
 	return r.verdict()
 }
 
+// part is something to measure.
+type part struct {
+	name    string
+	measure func(context.Context, *results) error
+}
+
+func (s *stage) suite(name string) []part {
+	if name == "forward" {
+		return []part{{"check", s.tokenChecks}, {"tunnel", s.blindTunnels}, {"intercept", s.forwards}}
+	}
+	return []part{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}, {"http2", s.http2}}
+}
+
 // roles are the parts that this program plays in processes of their own.
 func roles() map[string]func(context.Context, []string) error {
-	return map[string]func(context.Context, []string) error{"registry": playRegistry, "bare": playBare, "client": playClient}
+	return map[string]func(context.Context, []string) error{
+		"registry": playRegistry, "bare": playBare, "client": playClient, "mitm": playMITM, "relay": playRelay,
+	}
 }

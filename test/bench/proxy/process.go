@@ -19,7 +19,12 @@ import (
 type process struct {
 	command *exec.Cmd
 	ended   chan error
+	// tidies is one that has something to remove before it ends.
+	tidies bool
 }
+
+// patience is how long a process may take to end.
+const patience = 5 * time.Second
 
 // start starts a program in a process group of its own; what it says goes to a file in the stage's folder.
 func (s *stage) start(ctx context.Context, name string, args ...string) (*process, error) {
@@ -43,11 +48,19 @@ func (s *stage) start(ctx context.Context, name string, args ...string) (*proces
 
 // end kills the process group.
 func (p *process) end() {
+	if p.tidies {
+		_ = p.command.Process.Signal(syscall.SIGTERM) // it may have ended
+		select {
+		case err := <-p.ended:
+			p.ended <- err
+		case <-time.After(patience):
+		}
+	}
 	_ = syscall.Kill(-p.command.Process.Pid, syscall.SIGKILL) // it may have ended
 	select {
 	case err := <-p.ended:
 		p.ended <- err
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 	}
 }
 

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -20,10 +22,10 @@ const (
 )
 
 // playRegistry serves a registry from memory over TLS. A blob's digest tells its size. With -tokens it has
-// a token service, and spends time on each password.
+// a token service, and spends time on each password. With -plain it serves the same in clear, too.
 func playRegistry(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
-	address := flags.String("address", "", "")
+	address, plain := flags.String("address", "", ""), flags.String("plain", "", "")
 	certificate, key := flags.String("certificate", "", ""), flags.String("key", "", "")
 	tokens := flags.Bool("tokens", false, "")
 	if err := flags.Parse(args); err != nil {
@@ -34,8 +36,14 @@ func playRegistry(ctx context.Context, args []string) error {
 		r.rounds = calibrate(hashing)
 	}
 	server := &http.Server{Addr: *address, Handler: r, ReadHeaderTimeout: time.Minute, TLSNextProto: noHTTP2()}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	return server.ListenAndServeTLS(*certificate, *key)
+	front := &http.Server{Addr: *plain, Handler: r, ReadHeaderTimeout: time.Minute}
+	context.AfterFunc(ctx, func() { _ = errors.Join(server.Close(), front.Close()) })
+	ended := make(chan error, 2)
+	go func() { ended <- server.ListenAndServeTLS(*certificate, *key) }()
+	if *plain != "" {
+		go func() { ended <- front.ListenAndServe() }()
+	}
+	return <-ended
 }
 
 type registry struct {
@@ -58,6 +66,16 @@ func (g *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.URL.Path == "/token" {
 		_, _ = fmt.Fprintf(w, `{"token":%q,"expires_in":1800,"issued_at":%q}`, bearer, time.Now().UTC().Format(time.RFC3339))
+		return
+	}
+	if r.Method == http.MethodPut {
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, r.Body, make([]byte, 256<<10))
+		if err != nil || n != r.ContentLength {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		w.Header().Set("Location", "/v2/"+repository+"/blobs/"+r.URL.Query().Get("digest"))
+		w.WriteHeader(http.StatusCreated)
 		return
 	}
 	if digest, ok := strings.CutPrefix(r.URL.Path, "/v2/"+repository+"/blobs/sha256:"); ok {
@@ -117,5 +135,7 @@ func (g *registry) blob(w http.ResponseWriter, digest string) {
 		size -= int64(n)
 	}
 }
+
+const uploadPath = repository + "/blobs/uploads/bench?digest=sha256:0000000000000000000000000000000000000000000000000000000000000001"
 
 func blobPath(size int64) string { return fmt.Sprintf("%s/blobs/sha256:%064x", repository, size) }

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -40,6 +41,7 @@ type stage struct {
 	processes   []*process
 
 	registry, tokenRegistry string // addresses
+	plainRegistry           string // of the registry in clear
 }
 
 // proxy is one of those that are compared.
@@ -66,10 +68,13 @@ func newStage(ctx context.Context, berth string, rounds int) (*stage, error) {
 	if err := s.certificates(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
+	if s.plainRegistry, err = free(ctx); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(folder))
+	}
 	for _, registry := range []struct {
 		address *string
 		args    []string
-	}{{&s.registry, nil}, {&s.tokenRegistry, []string{"-tokens"}}} {
+	}{{&s.registry, []string{"-plain", s.plainRegistry}}, {&s.tokenRegistry, []string{"-tokens"}}} {
 		if *registry.address, err = s.playRegistry(ctx, registry.args); err != nil {
 			s.clear()
 			return nil, err
@@ -107,7 +112,7 @@ func (s *stage) certificates() error {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "127.0.0.1"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"127.0.0.1"}, IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"127.0.0.1", "localhost"}, IsCA: true, BasicConstraintsValid: true,
 		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -169,21 +174,26 @@ func (s *stage) playPeer(ctx context.Context, name, configuration string, args .
 		return nil, err
 	}
 	return s.play(ctx, name, func(plain, secure string) (*process, error) {
-		var text strings.Builder
-		err := template.Must(template.New(name).Parse(configuration)).Execute(&text, map[string]any{
-			"Dir": s.folder, "Certificate": s.file("tls.crt"), "Key": s.file("tls.key"), "Pair": s.file("pair.pem"), "CA": s.file("tls.crt"),
-			"Upstream": s.registry, "Plain": plain, "TLS": secure, "Threads": runtime.NumCPU(),
-			"Basic": base64.StdEncoding.EncodeToString([]byte(username + ":" + password)),
-		})
+		file, err := s.configure(name, configuration, map[string]any{"Plain": plain, "TLS": secure})
 		if err != nil {
-			return nil, err
-		}
-		file := s.file(name + ".conf")
-		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 			return nil, err
 		}
 		return s.start(ctx, program, append(args, file)...)
 	})
+}
+
+// configure writes the configuration of a peer, with what all of them need filled in.
+func (s *stage) configure(name, configuration string, values map[string]any) (file string, err error) {
+	maps.Copy(values, map[string]any{
+		"Dir": s.folder, "Certificate": s.file("tls.crt"), "Key": s.file("tls.key"), "Pair": s.file("pair.pem"), "CA": s.file("tls.crt"),
+		"Upstream": s.registry, "Threads": runtime.NumCPU(), "Basic": base64.StdEncoding.EncodeToString([]byte(username + ":" + password)),
+	})
+	var text strings.Builder
+	if err := template.Must(template.New(name).Parse(configuration)).Execute(&text, values); err != nil {
+		return "", err
+	}
+	file = s.file(name + ".conf")
+	return file, os.WriteFile(file, []byte(text.String()), 0o600)
 }
 
 // find looks where Debian puts servers, too.
@@ -208,9 +218,7 @@ func (s *stage) playBerth(ctx context.Context, registry string) (*proxy, error) 
 		return nil, err
 	}
 	p, err := s.play(ctx, "berth", func(plain, secure string) (*process, error) {
-		return s.start(ctx, s.berth, "proxy", "--static", filepath.Join(folder, "manifests"), "--allow-addresses", "127.0.0.0/8",
-			"--tls-certificate", s.file("tls.crt"), "--tls-key", s.file("tls.key"), "--registry-address", secure, "--http-address", plain,
-			"--health-address", "127.0.0.1:0", "--metrics-address", metrics)
+		return s.start(ctx, s.berth, append(s.static(folder), "--registry-address", secure, "--http-address", plain, "--metrics-address", metrics)...)
 	})
 	if err != nil {
 		return nil, err
@@ -218,9 +226,23 @@ func (s *stage) playBerth(ctx context.Context, registry string) (*proxy, error) 
 	p.metrics = "http://" + metrics + "/metrics"
 	p.plain += "namespaces/shop/connectors/bench/"
 	p.tls += "namespaces/shop/connectors/bench/"
-	token, err := s.output(ctx, s.berth, "token", "--key", filepath.Join(folder, "key"), "--namespace", "shop")
-	p.user, p.password = "any", strings.TrimSpace(string(token))
+	p.user = "any"
+	p.password, err = s.mint(ctx, folder)
 	return p, err
+}
+
+// static are the arguments of a proxy that knows what is in the folder.
+func (s *stage) static(folder string) []string {
+	return []string{
+		"proxy", "--static", filepath.Join(folder, "manifests"), "--allow-addresses", "127.0.0.0/8",
+		"--tls-certificate", s.file("tls.crt"), "--tls-key", s.file("tls.key"), "--health-address", "127.0.0.1:0",
+	}
+}
+
+// mint makes a token that a proxy of the folder takes.
+func (s *stage) mint(ctx context.Context, folder string, args ...string) (string, error) {
+	token, err := s.output(ctx, s.berth, append([]string{"token", "--key", filepath.Join(folder, "key"), "--namespace", "shop"}, args...)...)
+	return strings.TrimSpace(string(token)), err
 }
 
 // writeManifests writes what Berth is to know: a Connector, its Secrets, and the key of tokens.
@@ -247,7 +269,7 @@ func (s *stage) writeManifests(ctx context.Context, folder, registry string) err
 		{"apiVersion": "connectors.berth.dev/v1alpha1", "kind": "Connector", "metadata": meta("bench"), "spec": o{
 			"connectorClassName": "oci", "address": "https://" + registry,
 			"auth": o{"name": "basicAuth", "secretRef": o{"name": "login"}}, "caCertSecretRef": o{"name": "ca"},
-			"access": []o{{"repositories": []string{"library/*", "bench/**"}}},
+			"access": []o{{"repositories": []string{"library/*", "bench/**"}, "actions": []string{"pull", "push"}}},
 		}},
 		{"apiVersion": "v1", "kind": "Secret", "metadata": meta("login"), "type": "kubernetes.io/basic-auth", "stringData": o{"username": username, "password": password}},
 		{"apiVersion": "v1", "kind": "Secret", "metadata": meta("ca"), "stringData": o{"ca.crt": string(ca)}},
@@ -298,7 +320,12 @@ type held struct {
 
 // hold starts a client that holds pulls open, and returns once all of them are.
 func (s *stage) hold(ctx context.Context, url string, p *proxy, count int) (*held, error) {
-	c := exec.CommandContext(ctx, s.self, s.clientArgs(url, p.user, p.password, "-slow", "-connections", strconv.Itoa(count))...)
+	return s.holdBy(ctx, s.clientArgs(url, p.user, p.password, "-slow", "-connections", strconv.Itoa(count)))
+}
+
+// holdBy starts a client that says when it holds what it is to hold.
+func (s *stage) holdBy(ctx context.Context, args []string) (*held, error) {
+	c := exec.CommandContext(ctx, s.self, args...)
 	c.Stderr = os.Stderr
 	stdin, err := c.StdinPipe()
 	if err != nil {

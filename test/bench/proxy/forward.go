@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// forwards measures the forward proxy: what it intercepts, beside others that do, and what it tunnels.
+func (s *stage) forwards(ctx context.Context, out *results) error {
+	all, err := s.interceptors(ctx)
+	if err != nil {
+		return err
+	}
+	m := &comparison{stage: s, all: all, out: out}
+	small := "https://" + s.target() + "/v2/" + repository + "/manifests/v1"
+	for _, part := range []func() error{
+		func() error { return m.smalls(ctx, small) },
+		func() error { return m.connections(ctx, small) },
+		func() error { return m.gets(ctx) },
+		func() error { return m.puts(ctx) },
+	} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	for _, i := range all {
+		if i.process != nil {
+			i.process.end()
+		}
+	}
+	return nil
+}
+
+// comparison is one of interceptors, by turns.
+type comparison struct {
+	*stage
+	all []*interceptor
+	out *results
+}
+
+// values are those of each round, by the name of the proxy.
+type values struct {
+	// done are the units of work in a second, and cost are the microseconds of the processors for each.
+	done, cost map[string][]float64
+}
+
+// unit says how much an outcome is.
+type unit struct {
+	name string
+	of   func(outcome) float64
+}
+
+func requests() unit { return unit{"request", func(o outcome) float64 { return float64(o.Requests) }} }
+func mebis() unit    { return unit{"MiB", func(o outcome) float64 { return float64(o.Bytes) / mib }} }
+
+// by measures rounds of what a client does by each of the proxies. The first round does not count.
+func (m *comparison) by(ctx context.Context, rounds int, skip []string, u unit, url string, args ...string) (values, error) {
+	v := values{map[string][]float64{}, map[string][]float64{}}
+	for round := range rounds + 1 {
+		turn := slices.Clone(m.all)
+		if round%2 == 1 {
+			slices.Reverse(turn)
+		}
+		for _, i := range turn {
+			if slices.Contains(skip, i.name) {
+				continue
+			}
+			before, err := i.cpu()
+			if err != nil {
+				return v, err
+			}
+			o, err := m.client(ctx, url, "", "", slices.Concat(i.arguments(), args)...)
+			if err != nil {
+				return v, fmt.Errorf("%s: %w", i.name, err)
+			}
+			after, err := i.cpu()
+			if err != nil {
+				return v, err
+			}
+			if round > 0 {
+				v.done[i.name] = append(v.done[i.name], u.of(o)/o.Seconds)
+				v.cost[i.name] = append(v.cost[i.name], (after-before)*1e6/u.of(o))
+			}
+		}
+	}
+	return v, nil
+}
+
+// bar is what a ratio to a peer must reach.
+type bar struct {
+	peer       string
+	least, aim float64
+}
+
+// tell prints the ratios to the peers that were measured, and what stands behind them.
+func (m *comparison) tell(name string, u unit, v values, bars ...bar) {
+	for _, b := range bars {
+		if len(v.done[b.peer]) > 0 && b.least == 0 {
+			m.out.aim(name+"-to-"+b.peer, ratio(v.done["berth"], v.done[b.peer]), b.aim)
+		} else if len(v.done[b.peer]) > 0 {
+			m.out.atLeast(name+"-to-"+b.peer, ratio(v.done["berth"], v.done[b.peer]), b.least, b.aim)
+		}
+	}
+	for _, i := range m.all {
+		if len(v.done[i.name]) > 0 {
+			m.out.detailf("%s %.0f %s/s, at %.0f µs of the processors a %s", i.name, median(v.done[i.name]), u.name, median(v.cost[i.name]), u.name)
+		}
+	}
+}
+
+// requests are small answers within tunnels that stand.
+func (m *comparison) smalls(ctx context.Context, url string) error {
+	v, err := m.by(ctx, 2*m.rounds, nil, requests(), url, "-connections", "16", "-for", "800ms")
+	m.tell("intercept", requests(), v, bar{"goproxy", 2, 0}, bar{"goproxy-pooled", 0, 1}, bar{"squid", 1.5, 0})
+	return err
+}
+
+// connections have a handshake for each request.
+func (m *comparison) connections(ctx context.Context, url string) error {
+	v, err := m.by(ctx, 2*m.rounds, nil, requests(), url, "-connections", "16", "-for", "800ms", "-fresh")
+	m.tell("intercept-connection", requests(), v, bar{"squid", 1.5, 0})
+	return err
+}
+
+func (m *comparison) gets(ctx context.Context) error {
+	v, err := m.by(ctx, m.rounds, []string{"mitmproxy", "goproxy-pooled"}, mebis(), "https://"+m.target()+"/v2/"+blobPath(2*gib)) // a minute each
+	m.tell("intercept-get", mebis(), v, bar{"goproxy", 1.25, 1.6}, bar{"direct", 0.6, 0.8})
+	return err
+}
+
+func (m *comparison) puts(ctx context.Context) error {
+	v, err := m.by(ctx, m.rounds, []string{"mitmproxy", "goproxy-pooled", "squid"}, mebis(), "https://"+m.target()+"/v2/"+uploadPath, "-put", strconv.Itoa(2*gib))
+	m.tell("intercept-put", mebis(), v, bar{"direct", 0.8, 0})
+	return err
+}
+
+// tunnelsStanding are as many tunnels at rest as are measured.
+const tunnelsStanding = 5000
+
+// blindTunnels measures what goes through Berth untouched, beside a relay that does nothing else.
+func (s *stage) blindTunnels(ctx context.Context, out *results) error {
+	ours, err := s.interceptByBerth(ctx)
+	if err != nil {
+		return err
+	}
+	defer ours.process.end()
+	if err := s.restingTunnels(ctx, out, ours); err != nil {
+		return err
+	}
+	bare, err := s.intercept(ctx, "relay", func(address string) (*process, error) {
+		return s.start(ctx, s.self, "relay", "-address", address, "-to", s.plainRegistry)
+	})
+	if err != nil {
+		return err
+	}
+	defer bare.process.end()
+	var speeds [2][]float64
+	for round := range s.rounds + 1 {
+		for i, args := range [][]string{{"-proxy", ours.url, "-tunnel", s.plainRegistry}, nil} {
+			o, err := s.client(ctx, []string{"http://" + s.plainRegistry, bare.url}[i]+"/v2/"+blobPath(2*gib), username, password, args...)
+			if err != nil {
+				return err
+			}
+			if round > 0 {
+				speeds[i] = append(speeds[i], float64(o.Bytes)/mib/o.Seconds)
+			}
+		}
+	}
+	out.atLeast("tunnel-to-relay", ratio(speeds[0], speeds[1]), 0.95, 0)
+	out.detailf("berth %.0f MiB/s, relay %.0f MiB/s", median(speeds[0]), median(speeds[1]))
+	return nil
+}
+
+// restingTunnels measures what a tunnel holds of memory while nothing goes through it.
+func (s *stage) restingTunnels(ctx context.Context, out *results, ours *interceptor) error {
+	const bar = 24 << 10
+	tunnels := func(count int) (*held, error) {
+		return s.holdBy(ctx, s.clientArgs("", "", "", "-proxy", ours.url, "-tunnel", s.plainRegistry, "-idle", "-connections", strconv.Itoa(count)))
+	}
+	first, err := tunnels(16)
+	if err != nil {
+		return err
+	}
+	idle, err := ours.process.memory()
+	if err := errors.Join(err, first.end()); err != nil {
+		return err
+	}
+	all, err := tunnels(tunnelsStanding)
+	if err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Second) // until what their beginning took is given back
+	busy, err := ours.process.memory()
+	each := float64(busy-idle) / tunnelsStanding
+	out.atMost("tunnel-idle-to-24KiB", each/bar, 1, 0)
+	out.detailf("berth %.1f KiB, of %d tunnels", each/1024, tunnelsStanding)
+	return errors.Join(err, all.end())
+}
