@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,7 +68,7 @@ func TestTokenRotation(t *testing.T) {
 	defer cancel()
 	go readEvery(ctx, n.target, read)
 	stop, looked := make(chan struct{}), make(chan error, 1)
-	go func() { looked <- look(stop, filepath.Join(n.target, v1alpha1.FileToken)) }() // who only looks finds the shortest of gaps
+	go func() { looked <- look(stop, filepath.Join(n.target, v1alpha1.FileToken), new(atomic.Int64)) }() // who only looks finds the shortest of gaps
 	for i := 1; i <= republishes; i++ {
 		token := fmt.Sprintf("token-%02d", i)
 		publish(token)
