@@ -103,7 +103,7 @@ func (p *Parent) ask(conn net.Conn, to Target) (net.Conn, error) {
 		return nil, err
 	}
 	reader := bufio.NewReader(io.LimitReader(conn, mostAnswer))
-	answer, err := http.ReadResponse(reader, r)
+	answer, err := http.ReadResponse(reader, r) //nolint:bodyclose // what follows is the tunnel
 	if err != nil {
 		return nil, errors.New("its answer is not one of a proxy, or did not come whole") // without what it says
 	}

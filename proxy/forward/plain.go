@@ -35,7 +35,7 @@ func (p *Proxy) newTransport() *http.Transport {
 			if v, ok := r.Context().Value(visitKey{}).(*visit); ok && v.parent != nil {
 				return v.parent.URL(), nil
 			}
-			return nil, nil //nolint:nilnil // that is how net/http is told that there is none
+			return nil, nil // there is none
 		},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			v, ok := ctx.Value(visitKey{}).(*visit)

@@ -200,12 +200,12 @@ func unopened(to egress.Target, err error) *refusal {
 	case errors.Is(err, egress.ErrPolicy):
 		no.status, no.reason = http.StatusForbidden, ReasonEgressRefused
 		no.message = err.Error() + "; ask the administrator of Berth"
-	case errors.Is(err, egress.ErrParent) && !(ok && timeout.Timeout()):
-		no.reason = ReasonParentFailed
-		no.message = fmt.Sprintf("the parent proxy, by which the way out goes, makes no connection to '%s'; its administrator knows why", to.Host)
 	case ok && timeout.Timeout():
 		no.status = http.StatusGatewayTimeout
 		no.message = fmt.Sprintf("'%s' did not answer in time", to.Host)
+	case errors.Is(err, egress.ErrParent):
+		no.reason = ReasonParentFailed
+		no.message = fmt.Sprintf("the parent proxy, by which the way out goes, makes no connection to '%s'; its administrator knows why", to.Host)
 	default:
 		no.message = fmt.Sprintf("there is no connection to '%s' at port %s", to.Host, to.Port)
 	}

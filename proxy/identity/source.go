@@ -17,7 +17,7 @@ const (
 	sourceAgain = 50 * time.Millisecond
 )
 
-// ErrSource: the token is good, but was shown from an address that is no Pod's of its namespace.
+// ErrSource says that the token is good, but was shown from an address that is no Pod's of its namespace.
 var ErrSource = fmt.Errorf("%w: it was shown from an address that is no Pod's of its namespace", ErrToken)
 
 // Pods know which addresses Pods have.

@@ -35,6 +35,7 @@ func (*stage) tokenChecks(_ context.Context, out *results) error {
 		return err
 	}
 	check := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		for b.Loop() {
 			if _, err := authenticator.Verify(raw); err != nil {
 				b.Fatal(err)

@@ -33,7 +33,7 @@ func (l *load) dialTunnel(ctx context.Context) (net.Conn, error) {
 		return nil, errors.Join(err, conn.Close())
 	}
 	// One byte at a time is not read: what follows the answer comes only when the client has asked for it.
-	answer, err := http.ReadResponse(bufio.NewReaderSize(conn, 512), asked)
+	answer, err := http.ReadResponse(bufio.NewReaderSize(conn, 512), asked) //nolint:bodyclose // what follows is the tunnel
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
