@@ -198,6 +198,13 @@ test "$(skopeo inspect --format '{{.Digest}}' "docker://$REGISTRY")" = "$(skopeo
 	w.finished(p, patience)
 }
 
+// install has the proxy run as other manifests want it.
+func (w world) install(manifests string) {
+	w.Helper()
+	w.run("kubectl", "apply", "--server-side", "-k", manifests)
+	w.run("kubectl", "--namespace", v1alpha1.SystemNamespace, "rollout", "status", "deployment/berth-proxy", "--timeout=90s")
+}
+
 // TestPlainHTTP: where the administrator turned it on, a Pod uses a Connector over plain HTTP; where not, nothing answers.
 func TestPlainHTTP(t *testing.T) {
 	w := enter(t)
@@ -212,13 +219,8 @@ func TestPlainHTTP(t *testing.T) {
 	w.create(off)
 	w.finished(off, patience)
 
-	install := func(manifests string) {
-		t.Helper()
-		w.run("kubectl", "apply", "--server-side", "-k", manifests)
-		w.run("kubectl", "--namespace", v1alpha1.SystemNamespace, "rollout", "status", "deployment/berth-proxy", "--timeout=90s")
-	}
-	defer install("manifests/base")
-	install("manifests/plain-http")
+	defer w.install("manifests/base")
+	w.install("manifests/plain-http")
 	on := asDocumented(n, script, from)
 	w.create(on)
 	w.finished(on, patience)
