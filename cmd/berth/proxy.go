@@ -99,6 +99,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.serve.limits.check(); err != nil {
 		return badInput(err)
 	}
+	paceCollector()
 	if o.static.directory != "" && o.serve.checkSources {
 		return badInput(errors.New("'--check-sources' may not stand with '--static': there are no Pods to look at"))
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"berth.dev/berth/proxy/stream"
 )
 
 // headerTimeout is what a client may take for a header; a body has no deadline,
@@ -54,8 +56,9 @@ func (s *server) Start(ctx context.Context) error {
 	h := &http.Server{
 		Handler: parting(ctx, s.handler), ReadHeaderTimeout: headerTimeout, IdleTimeout: s.limits.idle, MaxHeaderBytes: s.limits.headerBytes,
 		// HTTP/2 is named here: where a plain front starts first, the server would offer it and not speak it.
-		TLSConfig: &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
-		ErrorLog:  slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		TLSConfig:   &tls.Config{GetCertificate: s.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}},
+		ConnContext: stream.ConnContext,
+		ErrorLog:    slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	ended, err := s.listen(ctx, h)
 	if err != nil {
@@ -97,7 +100,7 @@ func (s *server) listen(ctx context.Context, h *http.Server) (<-chan error, erro
 		name, address string
 		serve         func(net.Listener) error
 	}{
-		{"HTTPS", s.registryAddress, func(l net.Listener) error { return h.ServeTLS(l, "", "") }},
+		{"HTTPS", s.registryAddress, func(l net.Listener) error { return h.ServeTLS(stream.NewBuffers().Listen(l), "", "") }},
 		{"HTTP", s.httpAddress, h.Serve},
 	}
 	if s.certificate == nil {

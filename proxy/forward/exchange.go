@@ -47,7 +47,7 @@ type exchange struct {
 }
 
 func newExchange(v *visit, w http.ResponseWriter, r *http.Request) *exchange {
-	return &exchange{Proxy: v.Proxy, visit: v, request: r, writer: stream.NewResponse(w, v.Patience), begun: v.Now(), reason: ReasonAborted}
+	return &exchange{Proxy: v.Proxy, visit: v, request: r, writer: stream.NewResponse(w, r, v.Patience), begun: v.Now(), reason: ReasonAborted}
 }
 
 func (x *exchange) serve() {

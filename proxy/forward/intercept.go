@@ -9,11 +9,13 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"berth.dev/berth/proxy/stream"
 )
 
 // interception is the client's side of an intercepted tunnel.
 type interception struct {
-	net.Conn
+	*stream.Joined
 	visit *visit
 	once  sync.Once
 }
@@ -21,7 +23,7 @@ type interception struct {
 // Close implements net.Conn, and gives the place back.
 func (i *interception) Close() error {
 	i.once.Do(i.visit.leave)
-	return i.Conn.Close()
+	return i.Joined.Close()
 }
 
 // handoff is the listener through which intercepted tunnels reach their server.
@@ -79,7 +81,7 @@ func (p *Proxy) newInner() *http.Server {
 		},
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if i, ok := intercepted(conn); ok {
-				return context.WithValue(ctx, visitKey{}, i.visit)
+				return context.WithValue(stream.ConnContext(ctx, i.Joined), visitKey{}, i.visit)
 			}
 			return ctx
 		},

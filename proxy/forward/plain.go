@@ -75,7 +75,7 @@ func (c *impatient) Write(p []byte) (int, error) {
 
 // forwardPlain sends a request for 'http://…' to a host that has no Connector's credential.
 func (v *visit) forwardPlain(w http.ResponseWriter) {
-	answer := stream.NewResponse(w, v.Patience)
+	answer := stream.NewResponse(w, v.request, v.Patience)
 	r := v.request.WithContext(context.WithValue(v.request.Context(), visitKey{}, v))
 	if r.ContentLength != 0 && r.Body != nil && r.Body != http.NoBody {
 		body := stream.NewBody(r.Body, answer.Control, v.Patience)

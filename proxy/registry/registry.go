@@ -125,7 +125,7 @@ type handler struct {
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{handler: h, request: r, writer: stream.NewResponse(w, h.Patience), begun: h.Now(), reason: ReasonAborted}
+	x := &exchange{handler: h, request: r, writer: stream.NewResponse(w, r, h.Patience), begun: h.Now(), reason: ReasonAborted}
 	h.metrics.inFlight.Inc()
 	defer x.end() //nolint:contextcheck // also when the answer is broken off, which is a panic
 	no := x.admit()

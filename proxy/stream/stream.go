@@ -17,6 +17,8 @@ const (
 	BufferSize = record
 	// largeSize is what it holds while it moves fast: some records.
 	largeSize = 4 * record
+	// joinedSize is for what TLS makes of as much, and of a header before it.
+	joinedSize = largeSize + record/2
 )
 
 // Response is a response on its way to the client, with what the access log tells of it. Make it by NewResponse.
@@ -34,11 +36,12 @@ type Response struct {
 
 	patience time.Duration
 	deadline time.Time
+	joined   *Joined // nil: nothing is to be joined
 }
 
-// NewResponse returns a response that breaks off where the client takes no byte for longer than the patience.
-func NewResponse(w http.ResponseWriter, patience time.Duration) *Response {
-	return &Response{ResponseWriter: w, Control: http.NewResponseController(w), patience: patience}
+// NewResponse returns the response to a request. It breaks off where the client takes no byte for longer than the patience.
+func NewResponse(w http.ResponseWriter, r *http.Request, patience time.Duration) *Response {
+	return &Response{ResponseWriter: w, Control: http.NewResponseController(w), patience: patience, joined: joinedOf(r)}
 }
 
 // WriteHeader implements http.ResponseWriter. Informational responses stop
@@ -64,8 +67,20 @@ func (w *Response) Write(p []byte) (int, error) {
 		w.Status = http.StatusOK
 	}
 	w.extend(time.Now())
-	n, err := w.ResponseWriter.Write(p)
+	n, err := w.write(p)
 	w.Bytes += int64(n)
+	return n, err
+}
+
+func (w *Response) write(p []byte) (int, error) {
+	if w.joined == nil || len(p) <= record {
+		return w.ResponseWriter.Write(p)
+	}
+	w.joined.begin()
+	n, err := w.ResponseWriter.Write(p)
+	if flushed := w.joined.end(); err == nil {
+		err = flushed
+	}
 	return n, err
 }
 
@@ -83,8 +98,8 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Buffers are what bodies are copied through. Make it by NewBuffers.
 type Buffers struct {
-	small, large sync.Pool // of *[]byte
-	now          func() time.Time
+	small, large, joined sync.Pool // of *[]byte
+	now                  func() time.Time
 }
 
 // NewBuffers returns buffers that are made when they are needed.
@@ -92,7 +107,7 @@ func NewBuffers() *Buffers {
 	sized := func(size int) sync.Pool {
 		return sync.Pool{New: func() any { return new(make([]byte, size)) }}
 	}
-	return &Buffers{small: sized(BufferSize), large: sized(largeSize), now: time.Now}
+	return &Buffers{small: sized(BufferSize), large: sized(largeSize), joined: sized(joinedSize), now: time.Now}
 }
 
 // of returns the pool of the buffers for a pace.

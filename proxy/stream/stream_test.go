@@ -17,7 +17,7 @@ import (
 func say(t *testing.T, text string, patience time.Duration, handle func(*stream.Response, *stream.Body)) (*http.Response, string) {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		response := stream.NewResponse(w, patience)
+		response := stream.NewResponse(w, r, patience)
 		body := stream.NewBody(r.Body, response.Control, patience)
 		defer body.Finish()
 		response.Body = body
