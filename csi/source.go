@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -156,13 +156,13 @@ func read(response *http.Response) (*v1alpha1.Files, error) {
 		return nil, nil //nolint:nilnil // nothing changed, and nothing is wrong
 	case http.StatusOK:
 		var files v1alpha1.Files
-		if err := json.NewDecoder(body).Decode(&files); err != nil {
-			return nil, errors.New("read the proxy's answer: it is cut off, or no JSON") // the decoder's words have some of it
+		if err := cbor.NewDecoder(body).Decode(&files); err != nil {
+			return nil, errors.New("read the proxy's answer: it is cut off, or no CBOR") // the decoder's words have some of it
 		}
 		return &files, nil
 	default:
 		var refused v1alpha1.FilesError
-		if err := json.NewDecoder(body).Decode(&refused); err != nil || refused.Message == "" {
+		if err := cbor.NewDecoder(body).Decode(&refused); err != nil || refused.Message == "" {
 			refused.Message = "Berth's proxy answers with '" + response.Status + "'; are the proxy and the node plugin of one version?"
 		}
 		return nil, &Refusal{Status: response.StatusCode, Message: refused.Message}

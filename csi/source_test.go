@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"math/big"
@@ -20,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -68,7 +68,7 @@ func TestSource(t *testing.T) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
-		_, _ = w.Write([]byte(`{"generation":"g","files":{"a":"Yg=="}}`))
+		_ = cbor.NewEncoder(w).Encode(v1alpha1.Files{Generation: "g", Files: map[string][]byte{"a": []byte("b")}})
 	})
 	query := url.Values{"connectors": {"demo/harbor,x"}}
 	first, err := s.Files(t.Context(), "t", "", query)
@@ -100,6 +100,14 @@ func TestSourceFails(t *testing.T) {
 			_, _ = w.Write([]byte(text))
 		}
 	}
+	encoded := func(answer any) string {
+		text, err := cbor.Marshal(answer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	whole := encoded(v1alpha1.Files{Files: map[string][]byte{"very-secret-token": []byte("very-secret")}})
 	for name, tc := range map[string]struct {
 		name    string
 		handler http.HandlerFunc
@@ -107,10 +115,10 @@ func TestSourceFails(t *testing.T) {
 		status  int // of a Refusal
 		says    string
 	}{
-		"refused":          {proxyName, body(403, `{"message":"no access"}`), nil, 403, "no access"},
+		"refused":          {proxyName, body(403, encoded(v1alpha1.FilesError{Message: "no access"})), nil, 403, "no access"},
 		"older proxy":      {proxyName, body(404, `404 page not found`), nil, 404, "are the proxy and the node plugin of one version?"},
 		"redirect":         {proxyName, body(307, ``), nil, 307, "307"},
-		"no JSON":          {proxyName, body(200, `{"files":{"very-secret`), nil, 0, "cut off, or no JSON"},
+		"cut off":          {proxyName, body(200, whole[:len(whole)-1]), nil, 0, "cut off, or no CBOR"},
 		"another name":     {"c-harbor.demo.svc", body(200, `{}`), nil, 0, "certificate is valid for c-harbor.demo.svc, not " + proxyName},
 		"another CA":       {proxyName, body(200, `{}`), func(p *Proxy) { _, p.CACert = certificate(t, proxyName) }, 0, "signed by unknown authority"},
 		"no CA in it":      {proxyName, body(200, `{}`), func(p *Proxy) { p.CACert = []byte("x") }, 0, "holds no certificate"},
@@ -153,7 +161,7 @@ func TestContents(t *testing.T) {
 		case have != "":
 			t.Errorf("the node has: %s", have)
 		}
-		_ = json.NewEncoder(w).Encode(answer)
+		_ = cbor.NewEncoder(w).Encode(answer)
 	})
 	for range 3 {
 		files, err := s.Files(t.Context(), "t", "", nil)

@@ -52,6 +52,10 @@ const TokenAudience = Group
 // 304 says that nothing changed.
 const FilesPath = "/configuration/v1/files"
 
+// FilesMediaType is that of the answers, CBOR (RFC 8949): contents are bytes, and
+// kubelet asks for thousands of them.
+const FilesMediaType = "application/cbor"
+
 // FilesHave is the header by which a node says which contents it has from other
 // volumes, so that they are not sent again: their digests, separated by commas.
 const FilesHave = "Berth-Have"

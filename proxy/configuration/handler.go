@@ -2,12 +2,13 @@ package configuration
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
@@ -164,9 +165,9 @@ func (h *handler) log(ctx context.Context, level slog.Level, namespace string, n
 }
 
 func send(w http.ResponseWriter, status int, answer any) {
-	body, _ := json.Marshal(answer) //nolint:errchkjson // strings and bytes always marshal
-	w.Header().Set("Content-Type", "application/json")
+	body, _ := cbor.Marshal(answer) // strings and bytes always marshal
+	w.Header().Set("Content-Type", v1alpha1.FilesMediaType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a node that is gone needs no answer
+	_, _ = w.Write(body) //nolint:gosec // no browser takes it for a page
 }

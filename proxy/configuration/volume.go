@@ -1,17 +1,17 @@
 package configuration
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"net/http"
 	"net/url"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
@@ -215,12 +215,12 @@ type volume struct {
 
 // generation is a hash of what goes in: as long as it stays, so do the files.
 func (v *volume) generation() string {
-	var all bytes.Buffer
-	fmt.Fprintf(&all, "%s %x\n%q\n", format, v.trusts.digest, v.values)
+	all := []any{format, v.trusts.digest, v.values}
 	for _, p := range v.parts {
-		fmt.Fprintf(&all, "%q %x %q\n", p.name, p.set.digest, p.connectors)
+		all = append(all, p.name, p.set.digest, p.connectors)
 	}
-	hash := sha256.Sum256(all.Bytes())
+	text, _ := cbor.Marshal(all) // strings and bytes always marshal
+	hash := sha256.Sum256(text)
 	return hex.EncodeToString(hash[:generationBytes])
 }
 

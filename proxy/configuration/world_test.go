@@ -2,7 +2,6 @@ package configuration_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/fxamacker/cbor/v2"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"berth.dev/berth/access"
@@ -151,7 +151,7 @@ func (w *world) get(t testing.TB, tag string, attributes ...string) answer {
 		v1alpha1.FilesError
 	}
 	if recorder.Body.Len() > 0 {
-		if err := json.Unmarshal(recorder.Body.Bytes(), &body); err != nil {
+		if err := cbor.Unmarshal(recorder.Body.Bytes(), &body); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	"k8s.io/apimachinery/pkg/util/yaml"
 
 	"berth.dev/berth/access"
@@ -75,9 +76,10 @@ func (s *filesServer) close() { _ = s.server.Close() }
 
 // oneFile answers with one file that is always the same.
 func oneFile([]byte) (http.Handler, error) {
+	answer, err := cbor.Marshal(v1alpha1.Files{Generation: "constant", Files: map[string][]byte{"file": []byte("constant")}})
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte(`{"generation":"constant","files":{"file":"Y29uc3RhbnQ="}}`))
-	}), nil
+		_, _ = w.Write(answer)
+	}), err
 }
 
 // filesHandler makes files for one Connector, of a class that comes with Berth, with an authority of its own.

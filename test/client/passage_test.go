@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -139,7 +139,7 @@ func (p *passage) mount() {
 	answer := httptest.NewRecorder()
 	handler.ServeHTTP(answer, r)
 	var made v1alpha1.Files
-	if err := json.Unmarshal(answer.Body.Bytes(), &made); err != nil || answer.Code != http.StatusOK {
+	if err := cbor.Unmarshal(answer.Body.Bytes(), &made); err != nil || answer.Code != http.StatusOK {
 		p.Fatalf("%d %s: %v", answer.Code, answer.Body, err)
 	}
 	for name, content := range made.Files {
