@@ -202,7 +202,7 @@ test "$(skopeo inspect --format '{{.Digest}}' "docker://$REGISTRY")" = "$(skopeo
 func (w world) install(manifests string) {
 	w.Helper()
 	w.run("kubectl", "apply", "--server-side", "-k", manifests)
-	w.run("kubectl", "--namespace", v1alpha1.SystemNamespace, "rollout", "status", "deployment/berth-proxy", "--timeout=90s")
+	w.ok(w.proxiesReplaced(w.ctx))
 }
 
 // TestPlainHTTP: where the administrator turned it on, a Pod uses a Connector over plain HTTP; where not, nothing answers.

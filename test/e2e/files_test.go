@@ -210,15 +210,14 @@ func TestFilesOutlive(t *testing.T) {
 	w.noMounts(string(before.UID), string(after.UID))
 }
 
-// noMounts fails where the node has mounts of these Pods.
+// noMounts waits until the node has no mount of these Pods: kubelet removes one after the other.
 func (w world) noMounts(pods ...string) {
 	w.Helper()
-	mounts, err := os.ReadFile("/proc/mounts")
-	w.ok(err)
 	for _, uid := range pods {
-		if strings.Contains(string(mounts), uid) {
-			w.Errorf("Pod '%s' has left mounts", uid)
-		}
+		w.ok(lab.Wait(w.ctx, patience, "the mounts of Pod '"+uid+"' to be gone", func(context.Context) (bool, error) {
+			mounts, err := os.ReadFile("/proc/mounts")
+			return !strings.Contains(string(mounts), uid), err
+		}))
 	}
 }
 

@@ -173,6 +173,13 @@ func (w world) restartProxies(ctx context.Context) error {
 	if err := w.Client.Patch(ctx, next, client.MergeFrom(&d)); err != nil {
 		return err
 	}
+	return w.proxiesReplaced(ctx)
+}
+
+// proxiesReplaced waits until the proxies are those that the Deployment wants, and no other is left.
+func (w world) proxiesReplaced(ctx context.Context) error {
+	var d appsv1.Deployment
+	key := client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: v1alpha1.ProxyService}
 	return lab.Wait(ctx, 3*time.Minute, "both proxies to be replaced", func(ctx context.Context) (bool, error) {
 		if err := w.Client.Get(ctx, key, &d); err != nil {
 			return false, err
