@@ -43,13 +43,18 @@ type fetchedKeys struct {
 // keys; else it is token.ErrForged, token.ErrUnknownKey or ErrUnavailable.
 func (k *clusterKeys) check(ctx context.Context, signed *jwt.JSONWebToken) error {
 	held := k.fetched.Load()
-	if held == nil || !held.has(signed) && k.now().Sub(held.at) >= fetchAgain {
-		held = k.again(ctx, held)
+	if held == nil {
+		held = k.again(ctx, nil)
 	}
-	switch err := signed.Claims(&held.keys); {
+	err := signed.Claims(&held.keys)
+	if unknown(err) && k.now().Sub(held.at) >= fetchAgain {
+		held = k.again(ctx, held)
+		err = signed.Claims(&held.keys)
+	}
+	switch {
 	case err == nil || !held.known:
 		return nil
-	case held.has(signed):
+	case !unknown(err):
 		return token.ErrForged
 	case held.err != nil:
 		return ErrUnavailable
@@ -58,10 +63,8 @@ func (k *clusterKeys) check(ctx context.Context, signed *jwt.JSONWebToken) error
 	}
 }
 
-// has reports whether there is a key of the name that the token says.
-func (f *fetchedKeys) has(signed *jwt.JSONWebToken) bool {
-	return !errors.Is(signed.Claims(&f.keys), jose.ErrJWKSKidNotFound)
-}
+// unknown reports whether there is no key of the name that a token says.
+func unknown(err error) bool { return errors.Is(err, jose.ErrJWKSKidNotFound) }
 
 // again asks for the keys, once for all who need them at a time. Those that
 // were there stay while there is no answer.
