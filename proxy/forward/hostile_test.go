@@ -382,9 +382,6 @@ func TestLimitsOfTunnels(t *testing.T) {
 // 10,000 clients that want a tunnel at once get one, or are told to wait; none costs another's.
 func TestManyTunnels(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("opens 10,000 connections, some at a time")
-	}
 	w := newWorld(t, func(o *Options) { o.Tunnels, o.PerNamespace = 20, 20 })
 	var all sync.WaitGroup
 	var mu sync.Mutex

@@ -86,22 +86,11 @@ func without(h http.Header, names ...string) http.Header {
 	return h
 }
 
-// answer sends the registry's answer to the client, through one buffer. Where it
-// breaks off, at either end, so does the connection: the client may not take a
-// part for the whole.
-//
-// This is what httputil.ReverseProxy does, less what package upstream has done
-// already and what Berth forwards to nobody: upgrades, trailers, informational
-// responses.
+// answer sends the registry's answer to the client, or breaks off the connection where it breaks off.
 func (x *exchange) answer(r *http.Response) {
-	defer func() { _ = r.Body.Close() }()
-	maps.Copy(x.writer.Header(), r.Header)
-	x.writer.WriteHeader(r.StatusCode)
-	if r.ContentLength != 0 {
-		if _, err := x.buffers.Copy(x.writer, r.Body); err != nil {
-			x.cause = err
-			panic(http.ErrAbortHandler)
-		}
+	if err := x.buffers.Answer(x.writer, r); err != nil {
+		x.cause = err
+		panic(http.ErrAbortHandler)
 	}
 	x.reason = ""
 }

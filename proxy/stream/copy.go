@@ -3,7 +3,27 @@ package stream
 import (
 	"errors"
 	"io"
+	"maps"
+	"net/http"
 )
+
+// Answer sends a registry's answer to the client. After an error, at either end,
+// the connection must break off too, by http.ErrAbortHandler: the client may not
+// take a part for the whole.
+//
+// This is what httputil.ReverseProxy does, less what package upstream has done
+// already and what Berth forwards to nobody: upgrades, trailers, informational
+// responses.
+func (b *Buffers) Answer(w *Response, r *http.Response) error {
+	defer func() { _ = r.Body.Close() }()
+	maps.Copy(w.Header(), r.Header)
+	w.WriteHeader(r.StatusCode)
+	if r.ContentLength == 0 {
+		return nil
+	}
+	_, err := b.Copy(w, r.Body)
+	return err
+}
 
 // Copy copies a body to the end of it, and returns how many bytes the writer
 // took. What was read before an error is written first.
