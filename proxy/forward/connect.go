@@ -55,7 +55,7 @@ func (v *visit) connected(client net.Conn) {
 		v.turnAway(client, nil)
 		return
 	}
-	v.handoff.give(&interception{Joined: v.buffers.Join(v.buffers.Ahead(client)), visit: v})
+	v.handoff.give(&interception{Conn: v.buffers.Below(client), visit: v})
 }
 
 // turnAway ends a visit whose connection was already taken out of the server; nil is for a client that is gone.

@@ -15,7 +15,7 @@ import (
 
 // interception is the client's side of an intercepted tunnel.
 type interception struct {
-	*stream.Joined
+	*stream.Conn
 	visit *visit
 	once  sync.Once
 }
@@ -23,7 +23,7 @@ type interception struct {
 // Close implements net.Conn, and gives the place back.
 func (i *interception) Close() error {
 	i.once.Do(i.visit.leave)
-	return i.Joined.Close()
+	return i.Conn.Close()
 }
 
 // handoff is the listener through which intercepted tunnels reach their server.
@@ -81,7 +81,7 @@ func (p *Proxy) newInner() *http.Server {
 		},
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if i, ok := intercepted(conn); ok {
-				return context.WithValue(stream.ConnContext(ctx, i.Joined), visitKey{}, i.visit)
+				return context.WithValue(stream.ConnContext(ctx, i.Conn), visitKey{}, i.visit)
 			}
 			return ctx
 		},

@@ -28,37 +28,46 @@ func (b *Buffers) Answer(w *Response, r *http.Response) error {
 // Copy copies a body to the end of it, and returns how many bytes the writer
 // took. What was read before an error is written first.
 //
-// It holds a buffer of BufferSize. From a body that moves fast it takes several
+// It holds a buffer of BufferSize, and none while it waits for a writer of this
+// package. From a body that moves fast it takes several
 // pieces into a larger one before it writes, since a write costs more than the
 // bytes in it; what is held back is never more than that buffer, and never waits
 // for a piece that does not fill a TLS record.
 func (b *Buffers) Copy(w io.Writer, r io.Reader) (written int64, err error) {
-	pool := &b.small
-	buffer := get(pool)
-	defer func() { pool.Put(buffer) }()
 	var pace pace
-	for {
-		n, failed := fill(r, *buffer)
-		if n > 0 {
-			taken, err := w.Write((*buffer)[:n])
-			written += int64(taken)
-			if err != nil {
+	for more := true; more && err == nil; {
+		if to, ok := w.(waiting); ok && written > 0 && !pace.fast {
+			if err := to.ready(); err != nil {
 				return written, err
 			}
 		}
-		if errors.Is(failed, io.EOF) {
-			return written, nil
-		}
-		if failed != nil {
-			return written, failed
-		}
+		var n int
+		n, more, err = b.piece(w, r, pace.fast)
+		written += int64(n)
 		pace.moved(n, b.now())
-		if next := b.of(pace.fast); next != pool {
-			pool.Put(buffer)
-			pool, buffer = next, get(next)
+	}
+	return written, err
+}
+
+// piece copies what is read at once, and says whether there may be more.
+func (b *Buffers) piece(w io.Writer, r io.Reader, fast bool) (written int, more bool, err error) {
+	pool := b.of(fast)
+	buffer := get(pool)
+	defer pool.Put(buffer)
+	n, failed := fill(r, *buffer)
+	if n > 0 {
+		if written, err = w.Write((*buffer)[:n]); err != nil {
+			return written, false, err
 		}
 	}
+	if errors.Is(failed, io.EOF) {
+		return written, false, nil
+	}
+	return written, true, failed
 }
+
+// waiting is a writer that knows when it can be written to.
+type waiting interface{ ready() error }
 
 // fill reads until the buffer is full or there is less than a record to read.
 func fill(r io.Reader, buffer []byte) (n int, err error) {

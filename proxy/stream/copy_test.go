@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -47,7 +46,7 @@ func TestCopy(t *testing.T) {
 		largest int
 	}{
 		"fast":                          {from: bytes.NewReader(content), largest: largeSize},
-		"in pieces":                     {from: iotest.HalfReader(bytes.NewReader(content)), largest: largeSize * 7 / 8},
+		"in pieces":                     {from: iotest.HalfReader(bytes.NewReader(content)), largest: largeSize * 31 / 32},
 		"with its last bytes":           {from: iotest.DataErrReader(bytes.NewReader(content)), largest: 1 << 10},
 		"that breaks off":               {from: io.MultiReader(bytes.NewReader(content), iotest.ErrReader(broken)), err: broken, largest: largeSize},
 		"of less than a stretch":        {from: bytes.NewReader(content[:stretch-1]), largest: record},
@@ -111,52 +110,40 @@ func TestPace(t *testing.T) {
 	}
 }
 
-// pieces is a connection that has been sent much, and counts what it is asked for.
-type pieces struct {
-	net.Conn
-	from    io.Reader
-	largest int
+// patient is a writer that says when it is ready.
+type patient struct {
+	writes
+	asked int
+	err   error
 }
 
-func (c *pieces) Read(p []byte) (int, error) {
-	c.largest = max(c.largest, len(p))
-	return c.from.Read(p)
+func (p *patient) ready() error {
+	p.asked++
+	return p.err
 }
 
-// TestAhead: the bytes are those of the connection, whatever is asked for, and while they come slowly nothing is held.
-func TestAhead(t *testing.T) {
+// TestCopyWaits: a writer is asked whether it is ready before each piece but the first, while it moves slowly.
+func TestCopyWaits(t *testing.T) {
 	t.Parallel()
-	content := random(3*stretch + 12345)
+	late := errors.New("late")
 	for name, tc := range map[string]struct {
-		from func(io.Reader) io.Reader
-		held bool
+		size, asked int
+		ready, want error
 	}{
-		"all at once":         {from: func(r io.Reader) io.Reader { return r }, held: true},
-		"less than asked for": {from: iotest.HalfReader},
-		"an end with bytes":   {from: iotest.DataErrReader, held: true},
+		"one piece":   {size: record - 1, asked: 1},
+		"four":        {size: 4 * record, asked: 4},
+		"fast":        {size: 2 * stretch, asked: stretch/record - 1},
+		"never ready": {size: 4 * record, asked: 1, ready: late, want: late},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := &pieces{from: tc.from(bytes.NewReader(content))}
-			ahead, _ := inNoTime().Ahead(conn).(*ahead)
-			var got bytes.Buffer
-			sizes := rand.New(rand.NewPCG(1, 2))
-			for {
-				p := make([]byte, 1+sizes.IntN(2*record))
-				n, err := ahead.Read(p)
-				got.Write(p[:n])
-				if err != nil {
-					break
-				}
+			to := &patient{err: tc.ready}
+			n, err := inNoTime().Copy(to, bytes.NewReader(random(tc.size)))
+			if !errors.Is(err, tc.want) || to.asked != tc.asked {
+				t.Errorf("asked %d times, want %d; %v", to.asked, tc.asked, err)
 			}
-			if !bytes.Equal(got.Bytes(), content) {
-				t.Errorf("%d bytes of %d came", got.Len(), len(content))
-			}
-			if held := conn.largest == largeSize; held != tc.held {
-				t.Errorf("the largest read asked for %d bytes", conn.largest)
-			}
-			if ahead.held != nil {
-				t.Error("a buffer is held after the end")
+			if want := int64(tc.size); err == nil && n != want {
+				t.Errorf("%d bytes, want %d", n, want)
 			}
 		})
 	}

@@ -9,14 +9,12 @@ import (
 	"time"
 )
 
-// record is the most that a TLS record has (RFC 8446 §5.1).
-const record = 16 << 10
-
 const (
 	// BufferSize is what a body holds of memory on its way.
 	BufferSize = record
-	// largeSize is what it holds while it moves fast: some records.
-	largeSize = 4 * record
+	// largeSize is what it holds while it moves fast, twice: some records.
+	largeSize = 16 * record
+
 	// joinedSize is for what TLS makes of as much, and of a header before it.
 	joinedSize = largeSize + record/2
 )
@@ -36,12 +34,12 @@ type Response struct {
 
 	patience time.Duration
 	deadline time.Time
-	joined   *Joined // nil: nothing is to be joined
+	front    front
 }
 
 // NewResponse returns the response to a request. It breaks off where the client takes no byte for longer than the patience.
 func NewResponse(w http.ResponseWriter, r *http.Request, patience time.Duration) *Response {
-	return &Response{ResponseWriter: w, Control: http.NewResponseController(w), patience: patience, joined: joinedOf(r)}
+	return &Response{ResponseWriter: w, Control: http.NewResponseController(w), patience: patience, front: frontOf(r)}
 }
 
 // WriteHeader implements http.ResponseWriter. Informational responses stop
@@ -67,21 +65,15 @@ func (w *Response) Write(p []byte) (int, error) {
 		w.Status = http.StatusOK
 	}
 	w.extend(time.Now())
-	n, err := w.write(p)
+	n, err := w.front.below.join(w.ResponseWriter, p)
 	w.Bytes += int64(n)
 	return n, err
 }
 
-func (w *Response) write(p []byte) (int, error) {
-	if w.joined == nil || len(p) <= record {
-		return w.ResponseWriter.Write(p)
-	}
-	w.joined.begin()
-	n, err := w.ResponseWriter.Write(p)
-	if flushed := w.joined.end(); err == nil {
-		err = flushed
-	}
-	return n, err
+// ready waits for the client to take more: who waits so holds no buffer meanwhile.
+func (w *Response) ready() error {
+	w.extend(time.Now())
+	return w.front.kernel.ready()
 }
 
 // extend gives the client its time anew. A deadline costs more than many a write, so one that is still far is left.

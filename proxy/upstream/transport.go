@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -25,6 +26,7 @@ const (
 	idleTime        = 90 * time.Second
 	continueTime    = time.Second
 	maxHeaderBytes  = 256 << 10
+	headerBuffer    = 2 << 10 // most headers
 )
 
 // transports holds the connections of each Connector, by its UID: a Connector
@@ -88,30 +90,41 @@ func (t retrying) RoundTrip(r *http.Request) (*http.Response, error) {
 	return response, err
 }
 
-// dial makes a connection, and reads ahead where a body comes fast.
-func (t *transports) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := t.dialer.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
+// dialTLS returns a function that makes a connection over TLS by the configuration, for bodies in both directions.
+func (t *transports) dialTLS(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := t.dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		config := config.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(address) // http.Transport has put it together
+		secure := t.buffers.Client(conn, config)
+		shaking, cancel := context.WithTimeout(ctx, t.timeouts.Handshake)
+		defer cancel()
+		if err := secure.HandshakeContext(shaking); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+		return secure, nil
 	}
-	return t.buffers.Ahead(conn), nil
 }
 
-// make returns a transport with buffers of the default size: bodies go past
+// make returns a transport with small buffers: bodies go past
 // them, so that larger ones cost memory for each slow reader and bring nothing
 // (BenchmarkLargeGet).
 func (t *transports) make(roots *x509.CertPool) *http.Transport {
 	var only http.Protocols
 	only.SetHTTP1(true)
 	return &http.Transport{
-		DialContext:            t.dial,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		TLSHandshakeTimeout:    t.timeouts.Handshake,
+		DialContext:            t.dialer.DialContext,
+		DialTLSContext:         t.dialTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}),
 		ResponseHeaderTimeout:  t.timeouts.Header,
 		ExpectContinueTimeout:  continueTime,
 		IdleConnTimeout:        idleTime,
 		MaxIdleConnsPerHost:    idlePerRegistry,
 		MaxResponseHeaderBytes: maxHeaderBytes,
+		ReadBufferSize:         headerBuffer,
+		WriteBufferSize:        headerBuffer,
 		DisableCompression:     true, // bytes go through as they are: their digest is known
 		Protocols:              &only,
 	}

@@ -1,0 +1,207 @@
+package stream
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstRead is the most that is read of what begins with a record, while bytes come slowly: small answers come in one.
+const firstRead = 4 << 10
+
+// Conn is a connection below TLS, made for bodies. Make it by Buffers.Below.
+//
+// While bytes come slowly it reads within one record at a time, since what
+// crypto/tls has read of the next one doubles the buffer that a connection holds as
+// long as it lives. Of what is written, crypto/tls writes each record by itself; those of
+// one large piece of a body go out together.
+type Conn struct {
+	net.Conn
+
+	buffers *Buffers
+	pace    pace
+	in      records
+
+	mu   sync.Mutex
+	held *[]byte // nil: what is written goes out at once
+	n    int     // of held
+}
+
+// Below returns a connection that TLS can be spoken over from its first byte on.
+func (b *Buffers) Below(conn net.Conn) *Conn { return &Conn{Conn: conn, buffers: b} }
+
+// Read implements io.Reader. As of other connections, there may be one at a time.
+func (c *Conn) Read(p []byte) (int, error) {
+	if !c.pace.fast {
+		most := firstRead
+		if left, ok := c.in.within(); ok {
+			most = left
+		}
+		p = p[:min(most, len(p))]
+	}
+	n, err := c.Conn.Read(p)
+	c.in.passed(p[:n])
+	c.pace.moved(n, c.buffers.now())
+	return n, err
+}
+
+// Write implements io.Writer.
+func (c *Conn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held == nil {
+		return c.Conn.Write(p)
+	}
+	if c.n+len(p) > len(*c.held) {
+		if err := c.flush(); err != nil {
+			return 0, err
+		}
+		if len(p) > len(*c.held) {
+			return c.Conn.Write(p)
+		}
+	}
+	c.n += copy((*c.held)[c.n:], p)
+	return len(p), nil
+}
+
+// join writes a piece of a body through what makes records of it. Those of a large piece go out together.
+func (c *Conn) join(w io.Writer, p []byte) (int, error) {
+	if c == nil || len(p) <= record {
+		return w.Write(p)
+	}
+	c.begin()
+	n, err := w.Write(p)
+	if flushed := c.end(); err == nil {
+		err = flushed
+	}
+	return n, err
+}
+
+// begin has writes held until the end.
+func (c *Conn) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = get(&c.buffers.joined)
+}
+
+// end writes what is held.
+func (c *Conn) end() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err := c.flush()
+	c.buffers.joined.Put(c.held)
+	c.held = nil
+	return err
+}
+
+func (c *Conn) flush() error {
+	_, err := c.Conn.Write((*c.held)[:c.n])
+	c.n = 0
+	return err
+}
+
+// Client returns the client's side of TLS over a connection, for a transport of HTTP/1. Bodies are written to it as Copy does it.
+func (b *Buffers) Client(conn net.Conn, config *tls.Config) *Client {
+	below := b.Below(conn)
+	return &Client{Conn: tls.Client(below, config), below: below, kernel: kernelOf(conn)}
+}
+
+// Client is the client's side of TLS.
+type Client struct {
+	*tls.Conn
+
+	below  *Conn
+	kernel kernel
+}
+
+// ReadFrom implements io.ReaderFrom.
+func (c *Client) ReadFrom(r io.Reader) (int64, error) {
+	return c.below.buffers.Copy(pieces{c}, r)
+}
+
+// pieces are those of a body, on their way through TLS.
+type pieces struct{ *Client }
+
+// Write implements io.Writer.
+func (p pieces) Write(b []byte) (int, error) { return p.below.join(p.Conn, b) }
+
+func (p pieces) ready() error { return p.kernel.ready() }
+
+// kernel knows whether the kernel has room for what is to be written; without a connection it always has.
+type kernel struct{ syscall.RawConn }
+
+func kernelOf(conn net.Conn) kernel {
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			return kernel{raw}
+		}
+	}
+	return kernel{}
+}
+
+// ready returns once there is room, or the connection is at its end, or its deadline for writes has passed.
+func (k kernel) ready() error {
+	if k.RawConn == nil {
+		return nil
+	}
+	return k.Write(func(fd uintptr) bool {
+		// To ask is also what has the kernel tell when there is room again.
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) //nolint:gosec // the kernel gives out smaller ones
+		return n > 0 || err != nil
+	})
+}
+
+type frontKey struct{}
+
+// front is the connection that a server has taken.
+type front struct {
+	below  *Conn // nil: in clear
+	kernel kernel
+}
+
+// ConnContext is that of a http.Server: responses know of their connection.
+func ConnContext(ctx context.Context, conn net.Conn) context.Context {
+	var f front
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if below, ok := conn.(*Conn); ok {
+		f.below, conn = below, below.Conn
+	}
+	f.kernel = kernelOf(conn)
+	return context.WithValue(ctx, frontKey{}, f)
+}
+
+// frontOf returns the connection of a request, where its response is the only one on it.
+func frontOf(r *http.Request) front {
+	if r.ProtoMajor != 1 {
+		return front{}
+	}
+	f, _ := r.Context().Value(frontKey{}).(front)
+	return f
+}
+
+// listener is one whose connections TLS is spoken over.
+type listener struct {
+	net.Listener
+
+	buffers *Buffers
+}
+
+// Listen returns a listener whose connections are those of Below.
+func (b *Buffers) Listen(l net.Listener) net.Listener { return listener{l, b} }
+
+// Accept implements net.Listener.
+func (l listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.buffers.Below(conn), nil
+}
