@@ -6,33 +6,23 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 )
 
-// forwards measures the forward proxy: what it intercepts, beside others that do, and what it tunnels.
-func (s *stage) forwards(ctx context.Context, out *results) error {
-	all, err := s.interceptors(ctx)
-	if err != nil {
-		return err
-	}
-	m := &comparison{stage: s, all: all, out: out}
-	small := "https://" + s.target() + "/v2/" + repository + "/manifests/v1"
-	for _, part := range []func() error{
-		func() error { return m.smalls(ctx, small) },
-		func() error { return m.connections(ctx, small) },
-		func() error { return m.gets(ctx) },
-		func() error { return m.puts(ctx) },
-	} {
-		if err := part(); err != nil {
+// intercepted returns a part that measures what the forward proxy intercepts, beside others that do.
+func (s *stage) intercepted(measure func(*comparison, context.Context) error) func(context.Context, *results) error {
+	return func(ctx context.Context, out *results) error {
+		all, err := s.interceptors(ctx)
+		if err != nil {
 			return err
 		}
-	}
-	for _, i := range all {
-		if i.process != nil {
-			i.process.end()
+		err = measure(&comparison{stage: s, all: all, out: out}, ctx)
+		for _, i := range all {
+			if i.process != nil {
+				i.process.end()
+			}
 		}
+		return err
 	}
-	return nil
 }
 
 // comparison is one of interceptors, by turns.
@@ -113,16 +103,21 @@ func (m *comparison) tell(name string, u unit, v values, bars ...bar) {
 	}
 }
 
-// requests are small answers within tunnels that stand.
-func (m *comparison) smalls(ctx context.Context, url string) error {
-	v, err := m.by(ctx, 2*m.rounds, nil, requests(), url, "-connections", "16", "-for", "800ms")
+// smalls are small answers within tunnels that stand.
+func (m *comparison) smalls(ctx context.Context) error {
+	v, err := m.by(ctx, 2*m.rounds, nil, requests(), m.small(), "-connections", "16", "-for", "800ms")
 	m.tell("intercept", requests(), v, bar{"goproxy", 2, 0}, bar{"goproxy-pooled", 0, 1}, bar{"squid", 1.5, 0})
 	return err
 }
 
+// small is the URL of an answer that fits a TLS record.
+func (m *comparison) small() string {
+	return "https://" + m.target() + "/v2/" + repository + "/manifests/v1"
+}
+
 // connections have a handshake for each request.
-func (m *comparison) connections(ctx context.Context, url string) error {
-	v, err := m.by(ctx, 2*m.rounds, nil, requests(), url, "-connections", "16", "-for", "800ms", "-fresh")
+func (m *comparison) connections(ctx context.Context) error {
+	v, err := m.by(ctx, 2*m.rounds, nil, requests(), m.small(), "-connections", "16", "-for", "800ms", "-fresh")
 	m.tell("intercept-connection", requests(), v, bar{"squid", 1.5, 0})
 	return err
 }
@@ -186,7 +181,7 @@ func (s *stage) restingTunnels(ctx context.Context, out *results, ours *intercep
 	if err != nil {
 		return err
 	}
-	idle, err := ours.process.memory()
+	idle, err := ours.process.settled()
 	if err := errors.Join(err, first.end()); err != nil {
 		return err
 	}
@@ -194,8 +189,7 @@ func (s *stage) restingTunnels(ctx context.Context, out *results, ours *intercep
 	if err != nil {
 		return err
 	}
-	time.Sleep(2 * time.Second) // until what their beginning took is given back
-	busy, err := ours.process.memory()
+	busy, err := ours.process.settled()
 	each := float64(busy-idle) / tunnelsStanding
 	out.atMost("tunnel-idle-to-24KiB", each/bar, 1, 0.6)
 	out.detailf("berth %.1f KiB, of %d tunnels", each/1024, tunnelsStanding)

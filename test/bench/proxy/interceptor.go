@@ -51,8 +51,14 @@ func (s *stage) interceptors(ctx context.Context) ([]*interceptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []*interceptor{ours, {name: "direct", ca: s.file("tls.crt")}}
+	all := []*interceptor{ours}
+	if s.wants("direct") {
+		all = append(all, &interceptor{name: "direct", ca: s.file("tls.crt")})
+	}
 	for name, args := range map[string][]string{"goproxy": nil, "goproxy-pooled": {"-pooled"}} {
+		if !s.wants(name) {
+			continue
+		}
 		i, err := s.intercept(ctx, name, func(address string) (*process, error) {
 			return s.start(ctx, s.self, append([]string{"mitm", "-address", address, "-ca", s.file("tls.crt"), "-certificate", s.file("tls.crt"), "-key", s.file("tls.key")}, args...)...)
 		})
@@ -68,6 +74,9 @@ func (s *stage) interceptors(ctx context.Context) ([]*interceptor, error) {
 		{"squid", "squid", func(program, address string) (*process, error) { return s.startSquid(ctx, program, address) }},
 		{"mitmproxy", "mitmdump", func(program, address string) (*process, error) { return s.startMitmproxy(ctx, program, address) }},
 	} {
+		if !s.wants(peer.name) {
+			continue
+		}
 		program, err := find(peer.program)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "SKIPPED: %s is not installed; as root: apt-get install -y --no-install-recommends squid-openssl mitmproxy\n", peer.name)

@@ -43,10 +43,11 @@ func run(ctx context.Context) error {
 	}
 	berth := flag.String("berth", "bin/berth", "the program that is measured")
 	suite := flag.String("suite", "registry", "what is measured: the 'registry' proxy, or the 'forward' proxy")
-	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2; of the forward proxy: check, tunnel or intercept")
+	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2; of the forward proxy: check, tunnel, small, connection, get or put")
+	beside := flag.String("beside", "", "leave out all peers but this")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
 	flag.Parse()
-	s, err := newStage(ctx, *berth, *rounds)
+	s, err := newStage(ctx, *berth, *rounds, *beside)
 	if err != nil {
 		return err
 	}
@@ -71,7 +72,14 @@ type part struct {
 
 func (s *stage) suite(name string) []part {
 	if name == "forward" {
-		return []part{{"check", s.tokenChecks}, {"tunnel", s.blindTunnels}, {"intercept", s.forwards}}
+		return []part{
+			{"check", s.tokenChecks},
+			{"tunnel", s.blindTunnels},
+			{"small", s.intercepted((*comparison).smalls)},
+			{"connection", s.intercepted((*comparison).connections)},
+			{"get", s.intercepted((*comparison).gets)},
+			{"put", s.intercepted((*comparison).puts)},
+		}
 	}
 	return []part{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}, {"http2", s.http2}}
 }

@@ -118,6 +118,22 @@ func stat(file string) ([]string, bool) {
 	return fields, len(fields) > 13
 }
 
+// settled is what the process holds of memory once that stays the same: buffers fill, and what the beginning took is given back.
+func (p *process) settled() (int64, error) {
+	const long, most = 3 * time.Second, 30 * time.Second
+	seen, since := int64(0), time.Now()
+	for end := time.Now().Add(most); time.Now().Before(end) && time.Since(since) < long; time.Sleep(200 * time.Millisecond) {
+		now, err := p.memory()
+		if err != nil {
+			return 0, err
+		}
+		if now < seen-seen/100 || now > seen+seen/100 {
+			seen, since = now, time.Now()
+		}
+	}
+	return p.memory()
+}
+
 // memory is what the process holds of the machine's, in bytes.
 func (p *process) memory() (int64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))

@@ -38,6 +38,7 @@ type stage struct {
 	self, berth string
 	folder      string
 	rounds      int
+	beside      string // the only peer that is measured, if it is not empty
 	processes   []*process
 
 	registry, tokenRegistry string // addresses
@@ -55,7 +56,7 @@ type proxy struct {
 	metrics string
 }
 
-func newStage(ctx context.Context, berth string, rounds int) (*stage, error) {
+func newStage(ctx context.Context, berth string, rounds int, beside string) (*stage, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func newStage(ctx context.Context, berth string, rounds int) (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{self: self, berth: berth, folder: folder, rounds: rounds}
+	s := &stage{self: self, berth: berth, folder: folder, rounds: rounds, beside: beside}
 	if err := s.certificates(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
@@ -93,6 +94,9 @@ func (s *stage) playRegistry(ctx context.Context, args []string) (address string
 	}
 	return address, s.listening(ctx, p, address)
 }
+
+// wants reports whether a peer is to be measured.
+func (s *stage) wants(peer string) bool { return s.beside == "" || s.beside == peer }
 
 func (s *stage) file(name string) string { return filepath.Join(s.folder, name) }
 
