@@ -44,9 +44,8 @@ func (o *processOptions) manager(objects map[client.Object]cache.ByObject, chang
 		}
 	}
 	options := ctrl.Options{
-		Scheme: scheme,
-		Cache:  cache.Options{ByObject: objects, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: watchFailed},
-		HealthProbeBindAddress: o.healthAddress, Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
+		Scheme: scheme, HealthProbeBindAddress: o.healthAddress, Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
+		Cache: cache.Options{ByObject: objects, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: watchFailed},
 	}
 	if change != nil {
 		change(&options)
