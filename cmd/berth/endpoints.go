@@ -80,7 +80,7 @@ func prefixes(texts ...string) (found []netip.Prefix) {
 	return found
 }
 
-// watchEndpoints keeps the endpoints as the cached EndpointSlices are. They are known once all slices are.
+// watchEndpoints keeps the endpoints as the cached EndpointSlices are. They are known once all slices are, and an API server among them.
 func watchEndpoints(ctx context.Context, informers cache.Cache) (*egress.Endpoints, error) {
 	w := &whereabouts{slices: informers, endpoints: &egress.Endpoints{}}
 	changed := func(*discoveryv1.EndpointSlice) { w.update(ctx) }
@@ -107,7 +107,7 @@ type whereabouts struct {
 	apiServer []netip.AddrPort // the last that were any
 }
 
-// update sets the endpoints as the slices are now, once all are there.
+// update sets the endpoints as the slices are now, once all are there and one is of an API server.
 func (w *whereabouts) update(ctx context.Context) {
 	if !w.synced() {
 		return
@@ -123,6 +123,10 @@ func (w *whereabouts) update(ctx context.Context) {
 	// An API server that ends takes itself out of its slice first, and where it is the only one, it will be there again.
 	if len(apiServer) > 0 {
 		w.apiServer = apiServer
+	}
+	if w.apiServer == nil {
+		ctrl.Log.Info("nothing is dialled until the Service of the API server has an endpoint", "service", metav1.NamespaceDefault+"/"+apiServerService)
+		return
 	}
 	w.endpoints.Set(w.apiServer, berth)
 }

@@ -110,11 +110,12 @@ func TestWhereabouts(t *testing.T) {
 		err    error
 		want   want
 	}{
-		{"before all are there", []discoveryv1.EndpointSlice{at(berth, "10.244.0.7", 8443)}, false, nil, want{first: egress.ErrUnknown, pod: egress.ErrUnknown}},
+		{"before all are there", []discoveryv1.EndpointSlice{at(apiServer, "10.0.0.1", 6443)}, false, nil, want{first: egress.ErrUnknown, pod: egress.ErrUnknown}},
+		{"no API server", []discoveryv1.EndpointSlice{at(berth, "10.244.0.7", 8443)}, true, nil, want{first: egress.ErrUnknown, pod: egress.ErrUnknown}},
 		{"all are there", []discoveryv1.EndpointSlice{at(apiServer, "10.0.0.1", 6443), at(berth, "10.244.0.7", 8443)}, true, nil, want{first: egress.ErrForbidden, second: nil, pod: egress.ErrForbidden}},
 		{"another API server", []discoveryv1.EndpointSlice{at(apiServer, "10.0.0.2", 6443), at(berth, "10.244.0.7", 8443)}, true, nil, want{first: nil, second: egress.ErrForbidden, pod: egress.ErrForbidden}},
-		{"the only API server ends", []discoveryv1.EndpointSlice{slice(apiServer, discoveryv1.AddressTypeIPv4, nil), at(berth, "10.244.0.7", 8443)}, true, nil, want{first: nil, second: egress.ErrForbidden, pod: egress.ErrForbidden}},
-		{"Berth's Pod ended", []discoveryv1.EndpointSlice{at(apiServer, "10.0.0.1", 6443)}, true, nil, want{first: egress.ErrForbidden, second: nil, pod: nil}},
+		{"the only API server ends", []discoveryv1.EndpointSlice{slice(apiServer, discoveryv1.AddressTypeIPv4, nil)}, true, nil, want{first: nil, second: egress.ErrForbidden, pod: nil}},
+		{"and is there again", []discoveryv1.EndpointSlice{at(apiServer, "10.0.0.1", 6443)}, true, nil, want{first: egress.ErrForbidden, second: nil, pod: nil}},
 		{"the cache fails", nil, true, errors.New("it failed"), want{first: egress.ErrForbidden, second: nil, pod: nil}},
 	} {
 		cached.items, cached.err, synced = step.items, step.err, step.synced
