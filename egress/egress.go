@@ -7,10 +7,12 @@
 // addresses may be dialled. Loopback, link-local (metadata services are there),
 // shared, reserved and multicast addresses, and IPv4 addresses dressed up in
 // IPv6, never; nor the addresses that the caller denies, those of the Services
-// of the API server and of Berth; nor the Endpoints behind these, which come
-// and go: of the API server its address with its port, since the address is a
-// node's, where a registry may have another port, and of a Pod of Berth's the
-// whole address.
+// of the API server and of Berth.
+//
+// Nor are the Endpoints behind these dialled, which come and go. An API server's
+// address is a node's as a rule, where a registry may have another port, so it is
+// denied with its port; the address of a Pod of Berth's is denied whole, unless it
+// is an API server's, too. Before any are known, nothing is dialled.
 package egress
 
 import (

@@ -28,11 +28,8 @@ type owners struct {
 	ports     map[netip.AddrPort]string
 }
 
-// Set takes over where they run now, and forgets what was known before. Port 0 stands for every port.
-//
-// An API server's address is a node's as a rule, where registries may have other ports: it is denied with its port. A
-// Pod of Berth's has an address to itself, which is denied whole, metrics and probes and all; but where it is an API
-// server's too, and so a node's, with its port.
+// Set takes over where they run now, and forgets what was known before. Port 0 stands for every port. An API server is
+// denied with its port; Berth at every port, metrics and probes and all, but where an API server has the address, too.
 func (e *Endpoints) Set(apiServer, berth []netip.AddrPort) {
 	o := &owners{addresses: map[netip.Addr]string{}, ports: map[netip.AddrPort]string{}}
 	nodes := make(map[netip.Addr]bool, len(apiServer))

@@ -34,9 +34,13 @@ func endpointSlices() cache.ByObject {
 	}}
 }
 
-// dialer is the way out to registries: never to the API server, nor to this process, as Kubernetes tells every Pod where they are.
+// dialer is the way out to registries: never to the API server, nor to Berth itself, as far as a Pod's environment says
+// where they are.
 func dialer(denied ...netip.Prefix) *egress.Dialer {
-	return egress.NewDialer(append(denied, prefixes(os.Getenv("KUBERNETES_SERVICE_HOST"), os.Getenv("POD_IP"))...)...)
+	for _, name := range []string{"KUBERNETES_SERVICE_HOST", "BERTH_PROXY_SERVICE_HOST", "BERTH_WEBHOOK_SERVICE_HOST", "POD_IP"} {
+		denied = append(denied, prefixes(os.Getenv(name))...)
+	}
+	return egress.NewDialer(denied...)
 }
 
 // clusterDialer is the dialer within a cluster. It keeps away from the Services of the API server and of Berth, and from
