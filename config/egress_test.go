@@ -60,7 +60,7 @@ func TestClusterIsDenied(t *testing.T) {
 	}
 	dialled := errors.New("dialled")
 	way := egress.Way{
-		Check: func(netip.Addr) error { return nil },
+		Check: func(netip.AddrPort) error { return nil },
 		Dial:  func(context.Context, string, string) (net.Conn, error) { return nil, dialled },
 	}
 	for host, want := range map[string]error{

@@ -6,8 +6,13 @@
 // resolves differently a moment later changes nothing. Public and private
 // addresses may be dialled. Loopback, link-local (metadata services are there),
 // shared, reserved and multicast addresses, and IPv4 addresses dressed up in
-// IPv6, never; nor the addresses that the caller denies: the API server's and
-// Berth's own.
+// IPv6, never; nor the addresses that the caller denies, those of the Services
+// of the API server and of Berth.
+//
+// Nor are the Endpoints behind these dialled, which come and go. An API server's
+// address is a node's as a rule, where a registry may have another port, so it is
+// denied with its port; the address of a Pod of Berth's is denied whole, unless it
+// is an API server's, too. Before any are known, nothing is dialled.
 package egress
 
 import (
@@ -37,11 +42,13 @@ type Dialer struct {
 	guardian *ssrf.Guardian
 	denied   []netip.Prefix
 	allowed  []netip.Prefix
+	avoided  *Endpoints // nil: there are none
 }
 
 // NewDialer returns a dialer that refuses, beside the addresses of the package comment, those in the prefixes.
 func NewDialer(denied ...netip.Prefix) *Dialer {
 	d := &Dialer{
+		dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive},
 		denied: append(metadata(), denied...),
 		guardian: ssrf.New(
 			ssrf.WithAnyPort(),
@@ -50,17 +57,29 @@ func NewDialer(denied ...netip.Prefix) *Dialer {
 			ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("fc00::/7")),
 		),
 	}
-	d.dialer = net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive, ControlContext: d.control}
-	return d
+	return d.controlled()
 }
 
 // Allowing returns a dialer that dials the addresses in the prefixes too, although they are loopback, link-local or
 // reserved. What was denied stays denied. It is for development and for tests: who can write a Connector
 // reaches, through such a dialer, whatever listens there.
 func (d *Dialer) Allowing(prefixes ...netip.Prefix) *Dialer {
-	allowing := NewDialer(d.denied...)
+	allowing := *d
 	allowing.allowed = append(slices.Clone(d.allowed), prefixes...)
-	return allowing
+	return allowing.controlled()
+}
+
+// Avoiding returns a dialer that keeps away from the endpoints too, as they are at each dial.
+func (d *Dialer) Avoiding(endpoints *Endpoints) *Dialer {
+	avoiding := *d
+	avoiding.avoided = endpoints
+	return avoiding.controlled()
+}
+
+// controlled has each connection that the dialer makes checked by itself.
+func (d *Dialer) controlled() *Dialer {
+	d.dialer.ControlContext = d.control
+	return d
 }
 
 // DialContext is for http.Transport.
@@ -73,22 +92,23 @@ func (d *Dialer) control(_ context.Context, _, address string, _ syscall.RawConn
 	if err != nil {
 		return fmt.Errorf("%w: '%s' is not an address", ErrForbidden, address)
 	}
-	return d.Check(to.Addr())
+	return d.Check(to)
 }
 
-// Check returns an error that wraps ErrForbidden for an address that may not be dialled.
-func (d *Dialer) Check(ip netip.Addr) error {
+// Check returns an error that wraps ErrForbidden for an address that may not be dialled at that port.
+func (d *Dialer) Check(to netip.AddrPort) error {
+	ip := to.Addr()
 	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
 	if !ip.IsValid() || slices.ContainsFunc(d.denied, inside) {
 		return fmt.Errorf("%w: %s", ErrForbidden, ip)
 	}
-	if slices.ContainsFunc(d.allowed, inside) {
-		return nil
-	}
-	if err := d.guardian.SafeAddr(ip); err != nil {
+	if !slices.ContainsFunc(d.allowed, inside) && d.guardian.SafeAddr(ip) != nil {
 		return fmt.Errorf("%w: %s", ErrForbidden, ip)
 	}
-	return nil
+	if d.avoided == nil {
+		return nil
+	}
+	return d.avoided.check(to)
 }
 
 // metadata are the metadata services of clouds that are not link-local.

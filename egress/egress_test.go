@@ -9,6 +9,9 @@ import (
 	"berth.dev/berth/egress"
 )
 
+// at is an address at a port of which nothing is known.
+func at(address string) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr(address), 443) }
+
 func TestCheckForbids(t *testing.T) {
 	t.Parallel()
 	for class, addresses := range map[string][]string{
@@ -34,13 +37,13 @@ func TestCheckForbids(t *testing.T) {
 		t.Run(class, func(t *testing.T) {
 			t.Parallel()
 			for _, address := range addresses {
-				if err := egress.NewDialer().Check(netip.MustParseAddr(address)); !errors.Is(err, egress.ErrForbidden) {
+				if err := egress.NewDialer().Check(at(address)); !errors.Is(err, egress.ErrForbidden) {
 					t.Errorf("Check(%s) = %v, want %v", address, err, egress.ErrForbidden)
 				}
 			}
 		})
 	}
-	if err := egress.NewDialer().Check(netip.Addr{}); !errors.Is(err, egress.ErrForbidden) {
+	if err := egress.NewDialer().Check(netip.AddrPort{}); !errors.Is(err, egress.ErrForbidden) {
 		t.Errorf("Check of no address = %v, want %v", err, egress.ErrForbidden)
 	}
 }
@@ -55,7 +58,7 @@ func TestCheckAllows(t *testing.T) {
 		t.Run(class, func(t *testing.T) {
 			t.Parallel()
 			for _, address := range addresses {
-				if err := egress.NewDialer().Check(netip.MustParseAddr(address)); err != nil {
+				if err := egress.NewDialer().Check(at(address)); err != nil {
 					t.Errorf("Check(%s) = %v", address, err)
 				}
 			}
@@ -77,7 +80,7 @@ func TestDeniedPrefixesWin(t *testing.T) {
 	} {
 		t.Run(address, func(t *testing.T) {
 			t.Parallel()
-			if err := d.Check(netip.MustParseAddr(address)); !errors.Is(err, want) {
+			if err := d.Check(at(address)); !errors.Is(err, want) {
 				t.Errorf("Check = %v, want %v", err, want)
 			}
 		})
@@ -91,7 +94,7 @@ func FuzzCheck(f *testing.F) {
 	dialer := egress.NewDialer()
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		ip, _ := netip.AddrFromSlice(bytes)
-		err := dialer.Check(ip)
+		err := dialer.Check(netip.AddrPortFrom(ip, 443))
 		if err == nil && (!ip.IsGlobalUnicast() || ip.Is4In6() || ip == netip.IPv6Unspecified()) {
 			t.Errorf("Check(%s) = nil", ip)
 		}
@@ -150,11 +153,13 @@ func TestDialForbidsBeforeItConnects(t *testing.T) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	d := egress.NewDialer(netip.MustParsePrefix("10.96.0.0/12"))
-	ip := netip.MustParseAddr("2606:4700::1111")
+	endpoints := &egress.Endpoints{}
+	endpoints.Set([]netip.AddrPort{at("10.0.0.1")}, []netip.AddrPort{at("10.244.0.1")})
+	d := egress.NewDialer(netip.MustParsePrefix("10.96.0.0/12")).Avoiding(endpoints)
+	to := at("2606:4700::1111")
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := d.Check(ip); err != nil {
+		if err := d.Check(to); err != nil {
 			b.Fatal(err)
 		}
 	}

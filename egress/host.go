@@ -10,6 +10,8 @@ import (
 // ErrHost is wrapped by the error for text that is not a host and a port.
 var ErrHost = errors.New("not a host and a port")
 
+var errPort = errors.New("the port must be a number from 1 to 65535")
+
 const (
 	maxName  = 253
 	maxLabel = 63
@@ -35,7 +37,7 @@ func ParseTarget(authority, defaultPort string) (Target, error) {
 		port = defaultPort
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || port[0] == '0' || port[0] == '+' {
-		return Target{}, errors.Join(ErrHost, errors.New("the port must be a number from 1 to 65535"))
+		return Target{}, errors.Join(ErrHost, errPort)
 	}
 	if inside, ok := strings.CutPrefix(host, "["); ok {
 		ip, err := netip.ParseAddr(strings.TrimSuffix(inside, "]"))

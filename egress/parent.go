@@ -142,22 +142,24 @@ func (b *begun) CloseWrite() error {
 // admit is what can be said of a host before the parent resolves its name. One that is an address, or that resolves
 // here, must lead to addresses that are all allowed, since the parent may take any of them. Of one that does not resolve
 // here only the name is known.
-func (w *Way) admit(ctx context.Context, p *Policy, host string) error {
-	if err := p.checkHost(host); err != nil {
+func (w *Way) admit(ctx context.Context, p *Policy, to Target) error {
+	if err := p.checkHost(to.Host); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	found, err := w.resolve(ctx, host)
-	if err != nil {
-		return p.checkUnresolved(host)
+	found, err := w.resolve(ctx, to)
+	if errors.Is(err, ErrHost) {
+		return err
 	}
-	for _, ip := range found {
-		ip = ip.Unmap().WithZone("")
-		if err := w.Check(ip); err != nil {
+	if err != nil {
+		return p.checkUnresolved(to.Host)
+	}
+	for _, address := range found {
+		if err := w.Check(address); err != nil {
 			return err
 		}
-		if err := p.checkAddress(host, ip); err != nil {
+		if err := p.checkAddress(to.Host, address.Addr()); err != nil {
 			return err
 		}
 	}

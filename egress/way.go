@@ -2,9 +2,11 @@ package egress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -23,8 +25,8 @@ type Resolver interface {
 type Way struct {
 	// Resolver looks names up.
 	Resolver Resolver
-	// Check returns an error that wraps ErrForbidden for an address that may not be dialled; Dialer.Check is one.
-	Check func(netip.Addr) error
+	// Check returns an error that wraps ErrForbidden for an address that may not be dialled at that port; Dialer.Check is one.
+	Check func(netip.AddrPort) error
 	// Dial connects to an address, 'IP:port'; Dialer.DialContext is one, which checks again.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Parent returns the proxy that leads out, or nil; itself it may be nil.
@@ -37,7 +39,7 @@ func (w *Way) Through(ctx context.Context, p *Policy, to Target) (*Parent, error
 	if parent == nil {
 		return nil, nil //nolint:nilnil // there is none, and that is no error
 	}
-	return parent, w.admit(ctx, p, to.Host)
+	return parent, w.admit(ctx, p, to)
 }
 
 func (w *Way) parent(to Target) *Parent {
@@ -69,13 +71,13 @@ func (w *Way) Open(ctx context.Context, p *Policy, to Target) (net.Conn, error) 
 	} else if parent != nil {
 		return parent.connect(ctx, w.Dial, to)
 	}
-	addresses, err := w.addresses(ctx, p, to.Host)
+	addresses, err := w.addresses(ctx, p, to)
 	if err != nil {
 		return nil, err
 	}
 	var last error
-	for i, ip := range addresses {
-		conn, err := w.attempt(ctx, len(addresses)-i, net.JoinHostPort(ip.String(), to.Port))
+	for i, address := range addresses {
+		conn, err := w.attempt(ctx, len(addresses)-i, address.String())
 		if err == nil {
 			return conn, nil
 		}
@@ -87,28 +89,27 @@ func (w *Way) Open(ctx context.Context, p *Policy, to Target) (net.Conn, error) 
 	return nil, last
 }
 
-// addresses returns those of the host that may be dialled, at least one.
-func (w *Way) addresses(ctx context.Context, p *Policy, host string) ([]netip.Addr, error) {
-	if err := p.checkHost(host); err != nil {
+// addresses returns those of the target that may be dialled, at least one.
+func (w *Way) addresses(ctx context.Context, p *Policy, to Target) ([]netip.AddrPort, error) {
+	if err := p.checkHost(to.Host); err != nil {
 		return nil, err
 	}
-	found, err := w.resolve(ctx, host)
+	found, err := w.resolve(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	refused := fmt.Errorf("'%s' has no address", host)
-	allowed := make([]netip.Addr, 0, len(found))
-	for _, ip := range found {
-		ip = ip.Unmap().WithZone("")
-		err := w.Check(ip)
+	refused := fmt.Errorf("'%s' has no address", to.Host)
+	allowed := make([]netip.AddrPort, 0, len(found))
+	for _, address := range found {
+		err := w.Check(address)
 		if err == nil {
-			err = p.checkAddress(host, ip)
+			err = p.checkAddress(to.Host, address.Addr())
 		}
 		if err != nil {
 			refused = err
 			continue
 		}
-		allowed = append(allowed, ip)
+		allowed = append(allowed, address)
 	}
 	if len(allowed) == 0 {
 		return nil, refused
@@ -116,7 +117,24 @@ func (w *Way) addresses(ctx context.Context, p *Policy, host string) ([]netip.Ad
 	return allowed, nil
 }
 
-func (w *Way) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+// resolve returns the addresses of the target's host, each with its port.
+func (w *Way) resolve(ctx context.Context, to Target) ([]netip.AddrPort, error) {
+	port, err := strconv.ParseUint(to.Port, 10, 16)
+	if err != nil {
+		return nil, errors.Join(ErrHost, errPort)
+	}
+	found, err := w.lookUp(ctx, to.Host)
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]netip.AddrPort, len(found))
+	for i, ip := range found {
+		addresses[i] = netip.AddrPortFrom(ip.Unmap().WithZone(""), uint16(port))
+	}
+	return addresses, nil
+}
+
+func (w *Way) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}

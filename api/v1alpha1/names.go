@@ -40,6 +40,9 @@ const (
 	ProxyServing = "berth-proxy-serving"
 	// WebhookServing names the Secret with the authorities that sign the webhook's serving certificates.
 	WebhookServing = "berth-webhook-serving"
+	// EndpointsRole names the Role, here and in the namespace 'default', that lets Berth read where the API server and
+	// Berth itself run.
+	EndpointsRole = "berth-endpoints"
 	// ProxyCA names the ConfigMap whose `ca.crt` verifies the proxy's serving certificates.
 	ProxyCA = "berth-proxy-ca"
 	// CACertKey is the key of every Secret or ConfigMap entry that holds PEM certificates to trust.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"os"
 
 	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/fields"
@@ -19,7 +17,6 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
-	"berth.dev/berth/egress"
 	"berth.dev/berth/route"
 )
 
@@ -47,8 +44,8 @@ func (o *processOptions) manager(objects map[client.Object]cache.ByObject, chang
 		}
 	}
 	options := ctrl.Options{
-		Scheme: scheme, Cache: cache.Options{ByObject: objects, DefaultTransform: cache.TransformStripManagedFields()},
-		HealthProbeBindAddress: o.healthAddress, Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
+		Scheme: scheme, HealthProbeBindAddress: o.healthAddress, Metrics: metricsserver.Options{BindAddress: o.metricsAddress},
+		Cache: cache.Options{ByObject: objects, DefaultTransform: cache.TransformStripManagedFields(), DefaultWatchErrorHandler: watchFailed},
 	}
 	if change != nil {
 		change(&options)
@@ -127,18 +124,6 @@ func fillClasses(ctx context.Context, informers cache.Informers, catalogue *acce
 			catalogue.PutClass(compiled)
 		},
 		func(c *v1alpha1.ConnectorClass) { catalogue.DeleteClass(c.Name) })
-}
-
-// dialer is the way out to registries: never to the API server, nor to Berth
-// itself. Kubernetes tells every Pod where they are.
-func dialer() *egress.Dialer {
-	var denied []netip.Prefix
-	for _, name := range []string{"KUBERNETES_SERVICE_HOST", "BERTH_PROXY_SERVICE_HOST", "BERTH_WEBHOOK_SERVICE_HOST", "POD_IP"} {
-		if ip, err := netip.ParseAddr(os.Getenv(name)); err == nil {
-			denied = append(denied, netip.PrefixFrom(ip, ip.BitLen()))
-		}
-	}
-	return egress.NewDialer(denied...)
 }
 
 // ready turns conditions into a health check that says which is missing.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -98,11 +99,15 @@ func (o *controllerOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(mgr.Add(settings), control(ctx, mgr, settings.now().ClusterDomain, catalogue, changed, o.out.way(settings, dialer()))); err != nil {
+	dialer, known, err := clusterDialer(ctx, mgr)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(mgr.Add(settings), control(ctx, mgr, settings.now().ClusterDomain, catalogue, changed, o.out.way(settings, dialer))); err != nil {
 		return err
 	}
 	mgr.GetWebhookServer().Register(webhook.Path, &admission.Webhook{Handler: webhook.New(view{mgr.GetClient()}, catalogue, settings.now)})
-	if err := ready(mgr, map[string]func() bool{"connectors": connectors, "secrets": secrets, "certificate": minter.Ready}); err != nil {
+	if err := ready(mgr, map[string]func() bool{"connectors": connectors, "secrets": secrets, "certificate": minter.Ready, "endpoints": known}); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)
@@ -121,8 +126,9 @@ func controllerCaches() map[client.Object]cache.ByObject {
 		return cache.Config{FieldSelector: fields.OneTermEqualSelector("metadata.name", name)}
 	}
 	return map[client.Object]cache.ByObject{
-		&corev1.ConfigMap{}:   system(v1alpha1.ProxyCA),
-		&v1alpha1.Connector{}: {Transform: controller.LeanConnectors()},
+		&corev1.ConfigMap{}:          system(v1alpha1.ProxyCA),
+		&discoveryv1.EndpointSlice{}: endpointSlices(),
+		&v1alpha1.Connector{}:        {Transform: controller.LeanConnectors()},
 		&corev1.Secret{}: {Namespaces: map[string]cache.Config{
 			v1alpha1.SystemNamespace:       named(v1alpha1.WebhookServing),
 			v1alpha1.InterceptionNamespace: {},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/client-go/kubernetes"
 	toolscache "k8s.io/client-go/tools/cache"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -115,11 +116,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if k.settings, err = newConfiguration(o.forward.configuration); err != nil {
 		return err
 	}
-	k.out = o.forward.out.way(k.settings, dialer())
 	mgr, err := o.manager(map[client.Object]cache.ByObject{
-		&corev1.ConfigMap{}: system(v1alpha1.TokenKeys),
-		&corev1.Secret{}:    o.forward.secrets(),
-		&corev1.Pod{}:       {Transform: leanPod},
+		&corev1.ConfigMap{}:          system(v1alpha1.TokenKeys),
+		&corev1.Secret{}:             o.forward.secrets(),
+		&corev1.Pod{}:                {Transform: leanPod},
+		&discoveryv1.EndpointSlice{}: endpointSlices(),
 	}, func(m *ctrl.Options) { m.GracefulShutdownTimeout = new(o.serve.leave + o.serve.drain + headerTimeout) })
 	if err != nil {
 		return err
@@ -128,6 +129,11 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dialer, known, err := clusterDialer(ctx, mgr)
+	if err != nil {
+		return err
+	}
+	k.out, synced["endpoints"] = o.forward.out.way(k.settings, dialer), known
 	if o.serve.checkSources {
 		if k.pods, synced["pods"], err = watchPods(ctx, mgr.GetCache()); err != nil {
 			return err

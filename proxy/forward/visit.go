@@ -196,7 +196,7 @@ func unopened(to egress.Target, err error) *refusal {
 	switch {
 	case errors.Is(err, egress.ErrForbidden):
 		no.status, no.reason = http.StatusForbidden, ReasonAddressForbidden
-		no.message = fmt.Sprintf("'%s' leads to an address that Berth never dials, such as loopback, link-local or its own", to.Host)
+		no.message = fmt.Sprintf("'%s' leads to an address that Berth never dials, such as loopback, link-local, the API server's or its own", to.Host)
 	case errors.Is(err, egress.ErrPolicy):
 		no.status, no.reason = http.StatusForbidden, ReasonEgressRefused
 		no.message = err.Error() + "; ask the administrator of Berth"

@@ -81,7 +81,7 @@ func explain(err error) (reason, detail string) {
 	var notTLS tls.RecordHeaderError
 	switch {
 	case errors.Is(err, egress.ErrForbidden):
-		return v1alpha1.ReasonAddressForbidden, "its name leads to an address that Berth never dials, such as loopback or link-local"
+		return v1alpha1.ReasonAddressForbidden, "its name leads to an address that Berth never dials, such as loopback, link-local, the API server's or Berth's own"
 	case errors.As(err, &untrusted):
 		return v1alpha1.ReasonUnreachable, fmt.Sprintf("its certificate is not trusted (%v); name the authority that signs it in the Connector's `caCertSecretRef`", untrusted.Err)
 	case errors.As(err, &notTLS):

@@ -54,13 +54,16 @@ func (p *plane) startBerth(ctx context.Context) error {
 	if err := os.WriteFile(config, []byte(configuration), 0o600); err != nil {
 		return err
 	}
+	if err := p.identify(ctx, controllerAccount); err != nil {
+		return err
+	}
 	webhook, health, err := freePorts(ctx)
 	if err != nil {
 		return err
 	}
 	p.berth = &process{
 		program: program, port: webhook, health: "127.0.0.1:" + strconv.Itoa(health), log: p.logs["berth"],
-		env: append(os.Environ(), "KUBECONFIG="+p.path("berth.kubeconfig")),
+		env: append(os.Environ(), "KUBECONFIG="+p.path(controllerAccount)),
 	}
 	p.berth.args = []string{
 		"controller", "--config=" + config, "--webhook-port=" + strconv.Itoa(webhook),
@@ -94,6 +97,14 @@ func (b *process) start(ctx context.Context) error {
 	if b.running() {
 		return nil
 	}
+	if err := b.launch(ctx); err != nil {
+		return err
+	}
+	return eventually(ctx, "berth to be ready", b.ready)
+}
+
+// launch starts the process.
+func (b *process) launch(ctx context.Context) error {
 	b.cmd = exec.CommandContext(context.WithoutCancel(ctx), b.program, b.args...)
 	b.cmd.Env, b.cmd.Stderr, b.cmd.Stdout = b.env, b.log, b.log
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -106,24 +117,27 @@ func (b *process) start(ctx context.Context) error {
 		defer close(b.done)
 		_ = b.cmd.Wait() // how it ended is in its log and state
 	}()
-	return eventually(ctx, "berth to be ready", func(ctx context.Context) error {
-		if !b.running() {
-			return fmt.Errorf("%w: it ended", errFinal)
-		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.health+"/readyz", nil)
-		if err != nil {
-			return err
-		}
-		response, err := (&http.Client{}).Do(request)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = response.Body.Close() }()
-		if response.StatusCode != http.StatusOK {
-			return errors.New(response.Status)
-		}
-		return nil
-	})
+	return nil
+}
+
+// ready asks what the readiness probe does.
+func (b *process) ready(ctx context.Context) error {
+	if !b.running() {
+		return fmt.Errorf("%w: it ended", errFinal)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.health+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := (&http.Client{}).Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
 }
 
 // stop ends the process as kubelet does, and reports one that does not end well.

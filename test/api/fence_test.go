@@ -16,7 +16,7 @@ import (
 // TestFence: with the controller's own token, no Secret but Berth's can be read or written.
 func TestFence(t *testing.T) {
 	w := enter(t)
-	config, err := clientcmd.BuildConfigFromFlags("", w.path("berth.kubeconfig"))
+	config, err := clientcmd.BuildConfigFromFlags("", w.path(controllerAccount))
 	w.ok(err)
 	c, err := client.New(config, client.Options{Scheme: w.client.Scheme()})
 	w.ok(err)

@@ -80,7 +80,7 @@ func startPlane(ctx context.Context, dir, programs string) (p *plane, err error)
 		logs: map[string]*lockedBuffer{"etcd": {}, "kube-apiserver": {}, "berth": {}},
 	}
 	for _, step := range []func(context.Context) error{
-		p.startFront, p.startAPIServer, p.install, p.identify, p.startBerth,
+		p.startFront, p.startAPIServer, p.install, p.startBerth,
 	} {
 		if err := step(ctx); err != nil {
 			return p, err
@@ -153,12 +153,12 @@ func (p *plane) install(ctx context.Context) error {
 	return nil
 }
 
-// identify writes a kubeconfig with a token of Berth's own ServiceAccount.
-func (p *plane) identify(ctx context.Context) error {
+// identify writes a kubeconfig with a token of one of Berth's own ServiceAccounts, under its name.
+func (p *plane) identify(ctx context.Context, account string) error {
 	token, err := p.clientset.CoreV1().ServiceAccounts(v1alpha1.SystemNamespace).
-		CreateToken(ctx, controllerAccount, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
+		CreateToken(ctx, account, &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	if err != nil {
-		return fmt.Errorf("ask for a token of ServiceAccount '%s': %w", controllerAccount, err)
+		return fmt.Errorf("ask for a token of ServiceAccount '%s': %w", account, err)
 	}
 	return clientcmd.WriteToFile(clientcmdapi.Config{
 		Clusters: map[string]*clientcmdapi.Cluster{"it": {
@@ -167,7 +167,7 @@ func (p *plane) identify(ctx context.Context) error {
 		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"it": {Token: token.Status.Token}},
 		Contexts:       map[string]*clientcmdapi.Context{"it": {Cluster: "it", AuthInfo: "it"}},
 		CurrentContext: "it",
-	}, p.path("berth.kubeconfig"))
+	}, p.path(account))
 }
 
 func (p *plane) path(name string) string { return filepath.Join(p.dir, name) }

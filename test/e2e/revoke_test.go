@@ -41,7 +41,7 @@ func TestRevoke(t *testing.T) {
 			t.Fatalf("the %s token at the reverse proxy: %d, %v: %s", what, status, err, body)
 		}
 	}
-	status, tunnel, err := w.tunnel(proxy)
+	status, tunnel, err := w.tunnel(proxy, upstreamAddress)
 	if err != nil || status != 200 {
 		t.Fatalf("a tunnel: %d, %v", status, err)
 	}
@@ -52,7 +52,7 @@ func TestRevoke(t *testing.T) {
 		"the pull token at the reverse proxy":  w.refusedByRegistry(pull, path),
 		"the proxy token at the reverse proxy": w.refusedByRegistry(proxy, path),
 		"the proxy token at the forward proxy": func(context.Context) (bool, error) {
-			status, _, err := w.tunnel(proxy)
+			status, _, err := w.tunnel(proxy, upstreamAddress)
 			return status == http.StatusProxyAuthRequired, err
 		},
 	} {
@@ -95,8 +95,8 @@ func (w world) proxyToken(namespace, other string) (held string) {
 	return held
 }
 
-// tunnel asks the forward proxy for a tunnel to the upstream.
-func (w world) tunnel(held string) (status int, conn net.Conn, err error) {
+// tunnel asks the forward proxy for a tunnel to a target.
+func (w world) tunnel(held, target string) (status int, conn net.Conn, err error) {
 	w.Helper()
 	var service corev1.Service
 	w.ok(w.Client.Get(w.ctx, client.ObjectKey{Namespace: v1alpha1.SystemNamespace, Name: v1alpha1.ProxyService}, &service))
@@ -105,7 +105,7 @@ func (w world) tunnel(held string) (status int, conn net.Conn, err error) {
 		return 0, nil, err
 	}
 	w.Cleanup(func() { _ = conn.Close() })
-	asked, err := http.NewRequestWithContext(w.ctx, http.MethodConnect, "http://"+upstreamAddress, nil)
+	asked, err := http.NewRequestWithContext(w.ctx, http.MethodConnect, "http://"+target, nil)
 	if err != nil {
 		return 0, nil, err
 	}
