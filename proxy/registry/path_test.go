@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/route"
 )
 
@@ -131,6 +132,81 @@ func TestParsePathRefuses(t *testing.T) {
 				t.Errorf("ParsePath: %+v, %v, want %v", got, err, test.want)
 			}
 		})
+	}
+}
+
+// TestOneGrammar: below its route a path is what package endpoint, by which the forward proxy reads, says that it is,
+// but for what is of this proxy alone; and a client learns by the code what is wrong with one.
+func TestOneGrammar(t *testing.T) {
+	own := Code("of this proxy alone")
+	for rest, want := range map[string]Code{ // "": both take it
+		"a/manifests/v1":                   "",
+		"a/b/manifests/" + sha256:          "",
+		"a/blobs/" + sha256:                "",
+		"a/tags/list":                      "",
+		"a/referrers/" + sha256:            "",
+		"a/blobs/uploads/":                 "",
+		"a/blobs/uploads/u1":               "",
+		"a/blobs/upload/u1":                "",
+		"blobs/manifests/v1":               "",
+		"_catalog":                         own,
+		"p/blobs/artifacts-uploads/p~r~u":  own,
+		"":                                 CodeNameUnknown,
+		"a":                                CodeNameUnknown,
+		"manifests/v1":                     CodeNameUnknown,
+		"a/manifest/v1":                    CodeNameUnknown,
+		"a/Manifests/v1":                   CodeNameUnknown,
+		"a/manifests/v1/":                  CodeNameUnknown,
+		"a/tags/all":                       CodeNameUnknown,
+		"A/tags/all":                       CodeNameUnknown,
+		"a/tags/":                          CodeNameUnknown,
+		"a/_catalog":                       CodeNameUnknown,
+		"_catalog/":                        CodeNameUnknown,
+		"blobs/uploads/u1":                 CodeNameUnknown,
+		"blobs/artifacts-uploads/p~r~u":    CodeNameUnknown,
+		"a/blobs/artifacts-uploads/p~r~u/": CodeNameUnknown,
+		strings.Repeat("A/", 500) + "manifests/v1": CodeNameUnknown,
+		"A/manifests/v1":                           CodeNameInvalid,
+		"A/manifests/..":                           CodeNameInvalid,
+		"/manifests/v1":                            CodeNameInvalid,
+		"a//manifests/v1":                          CodeNameInvalid,
+		"../manifests/v1":                          CodeNameInvalid,
+		"a%2fb/manifests/v1":                       CodeNameInvalid,
+		"/blobs/uploads/":                          CodeNameInvalid,
+		"/blobs/artifacts-uploads/p~r~u":           CodeNameInvalid,
+		"A/blobs/artifacts-uploads/p~u":            CodeNameInvalid,
+		strings.Repeat("A/", 470) + "manifests/v1": CodeNameInvalid,
+		"a/blobs/uploads":                          CodeDigestInvalid,
+		"a/blobs/v1":                               CodeDigestInvalid,
+		"a/blobs/":                                 CodeDigestInvalid,
+		"a/referrers/v1":                           CodeDigestInvalid,
+		"a/manifests/sha256:1":                     CodeDigestInvalid,
+		"a/manifests/":                             CodeManifestUnknown,
+		"a/manifests/..":                           CodeManifestUnknown,
+		"a/manifests/v%31":                         CodeManifestUnknown,
+		"a/blobs/uploads/..":                       CodeUploadUnknown,
+		"a/blobs/uploads/u%31":                     CodeUploadUnknown,
+		"a/blobs/upload/":                          CodeUploadUnknown,
+		"a/blobs/artifacts-uploads/":               CodeUploadUnknown,
+		"a/blobs/artifacts-uploads/p~u":            CodeUploadUnknown,
+		"a/blobs/artifacts-uploads/p~r~.":          CodeUploadUnknown,
+		"a/blobs/artifacts-uploads/p~r~" + strings.Repeat("u", 509): CodeUploadUnknown,
+	} {
+		_, err := ParsePath(base + rest)
+		_, other := endpoint.Parse("/v2/" + rest)
+		got := Code("")
+		switch {
+		case err != nil:
+			got = misdirected(err).code
+		case other != nil:
+			got = own
+		}
+		if got != want {
+			t.Errorf("%q is %q, want %q: %v", rest, got, want, err)
+		}
+		if other == nil && err != nil {
+			t.Errorf("%q is for the forward proxy alone: %v", rest, err)
+		}
 	}
 }
 
