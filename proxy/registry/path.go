@@ -51,9 +51,9 @@ func ParsePath(path string) (Target, error) {
 	if rest == string(KindCatalog) {
 		return Target{connector, endpoint.Endpoint{Kind: KindCatalog}}, nil
 	}
-	reference := rest[strings.LastIndexByte(rest, '/')+1:]
-	if repository, ok := strings.CutSuffix(rest, "/"+string(KindGoogleUploads)+"/"+reference); ok {
-		return googleUpload(connector, repository, reference)
+	name := strings.LastIndexByte(rest, '/') + 1
+	if repository, ok := strings.CutSuffix(rest[:name], "/"+string(KindGoogleUploads)+"/"); ok {
+		return googleUpload(connector, repository, rest[name:])
 	}
 	e, err := endpoint.ParseRest(rest)
 	return Target{connector, e}, err
