@@ -31,9 +31,8 @@ const (
 const Prefix = "/v2/"
 
 const (
-	tagsList      = "list"
-	uploadsParent = "/blobs"
-	maxPath       = 1024
+	tagsList = "list"
+	maxPath  = 1024
 )
 
 // The errors that Parse wraps.
@@ -42,8 +41,12 @@ var (
 	ErrNone = errors.New("no such endpoint")
 	// ErrRepository: the repository's name is none.
 	ErrRepository = errors.New("not a repository name")
-	// ErrReference: the tag, digest or upload is none.
-	ErrReference = errors.New("not a tag, digest or upload")
+	// ErrTag: the tag is none.
+	ErrTag = errors.New("not a tag")
+	// ErrDigest: the digest is none.
+	ErrDigest = errors.New("not a digest")
+	// ErrUpload: the upload's name is none.
+	ErrUpload = errors.New("not an upload")
 )
 
 // Endpoint is what a path names.
@@ -73,21 +76,35 @@ type Endpoint struct {
 // fits the grammar, so what passes means the same to every server, and one thing
 // has one path: Path writes what Parse reads.
 func Parse(path string) (Endpoint, error) {
+	rest, err := Cut(path)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return ParseRest(rest)
+}
+
+// Cut takes Prefix off a path that may be one of the API.
+func Cut(path string) (rest string, err error) {
 	if len(path) > maxPath {
-		return Endpoint{}, fmt.Errorf("%w: the path has %d characters and may have %d", ErrNone, len(path), maxPath)
+		return "", fmt.Errorf("%w: the path has %d characters and may have %d", ErrNone, len(path), maxPath)
 	}
 	rest, ok := strings.CutPrefix(path, Prefix)
 	if !ok {
-		return Endpoint{}, fmt.Errorf("%w: '%s' does not start with '%s'", ErrNone, path, Prefix)
+		return "", fmt.Errorf("%w: '%s' does not start with '%s'", ErrNone, path, Prefix)
 	}
-	rest, reference, _ := cutLast(rest)
-	repository, kind, ok := cutLast(rest)
+	return rest, nil
+}
+
+// ParseRest reads what of a path stands below Prefix.
+func ParseRest(rest string) (Endpoint, error) {
+	above, reference, _ := cutLast(rest)
+	repository, kind, ok := cutLast(above)
 	if !ok {
-		return Endpoint{}, fmt.Errorf("%w: '%s' names no repository and endpoint", ErrNone, path)
+		return Endpoint{}, fmt.Errorf("%w: '%s' names no repository and endpoint", ErrNone, rest)
 	}
 	e := Endpoint{Repository: repository, Kind: Kind(kind), Reference: reference}
-	if above, ok := strings.CutSuffix(repository, uploadsParent); ok && Kind("blobs/"+kind).isUploads() {
-		e.Repository, e.Kind = above, Kind("blobs/"+kind)
+	if above, ok := strings.CutSuffix(repository, "/blobs"); ok && (kind == "uploads" || kind == "upload") {
+		e.Repository, e.Kind = above, "blobs/"+e.Kind
 	}
 	return e.checked()
 }
@@ -101,20 +118,17 @@ func cutLast(s string) (before, after string, ok bool) {
 	return s[:at], s[at+1:], true
 }
 
-func (k Kind) isUploads() bool { return k == KindUploads || k == KindGitHubUploads }
+// IsUploads reports whether the kind is about uploads, all spellings of which begin alike.
+func (k Kind) IsUploads() bool { return strings.HasPrefix(string(k), "blobs/") }
 
 // checked returns the endpoint if each of its parts is in the grammar.
 func (e Endpoint) checked() (Endpoint, error) {
-	var good bool
 	switch e.Kind {
-	case KindManifests:
-		good = IsTag(e.Reference) || IsDigest(e.Reference)
-	case KindBlobs, KindReferrers:
-		good = IsDigest(e.Reference)
-	case KindUploads, KindGitHubUploads:
-		good = e.Begins() || IsUpload(e.Reference)
+	case KindManifests, KindBlobs, KindReferrers, KindUploads, KindGitHubUploads:
 	case KindTags:
-		good = e.Reference == tagsList
+		if e.Reference != tagsList {
+			return Endpoint{}, fmt.Errorf("%w: 'tags/%s' must be 'tags/list'", ErrNone, e.Reference)
+		}
 		e.Reference = ""
 	default:
 		return Endpoint{}, fmt.Errorf("%w: '%s' must be one of manifests, blobs, tags, referrers, blobs/uploads", ErrNone, e.Kind)
@@ -122,22 +136,43 @@ func (e Endpoint) checked() (Endpoint, error) {
 	if !IsRepository(e.Repository) {
 		return Endpoint{}, fmt.Errorf("%w: '%s' must be lower-case components, at most %d characters, as in 'team/app'", ErrRepository, e.Repository, MaxRepository)
 	}
-	if !good {
-		return Endpoint{}, fmt.Errorf("%w: '%s' is none of '%s'", ErrReference, e.Reference, e.Kind)
+	if err := e.checkReference(); err != nil {
+		return Endpoint{}, err
 	}
 	return e, nil
+}
+
+func (e Endpoint) checkReference() error {
+	switch {
+	case e.Kind == KindTags, e.Begins():
+		return nil
+	case e.Kind.IsUploads():
+		if !IsUpload(e.Reference) {
+			return fmt.Errorf("%w: '%s' is no name that a registry gives to an upload", ErrUpload, e.Reference)
+		}
+	case IsDigest(e.Reference):
+		return nil
+	case e.Kind != KindManifests || strings.Contains(e.Reference, ":"):
+		return fmt.Errorf("%w: '%s' must be as in 'sha256:' and 64 characters of 0-9 and a-f", ErrDigest, e.Reference)
+	case !IsTag(e.Reference):
+		return fmt.Errorf("%w: '%s' must be at most %d letters, digits, '_', '.' and '-', and not start with '.' or '-'", ErrTag, e.Reference, MaxTag)
+	}
+	return nil
 }
 
 // Begins reports whether the path is the one at which an upload begins.
 func (e Endpoint) Begins() bool { return e.Kind == KindUploads && e.Reference == "" }
 
 // Path is the endpoint's path.
-func (e Endpoint) Path() string {
+func (e Endpoint) Path() string { return Prefix + e.Rest() }
+
+// Rest is what of the endpoint's path stands below Prefix.
+func (e Endpoint) Rest() string {
 	reference := e.Reference
 	if e.Kind == KindTags {
 		reference = tagsList
 	}
-	return Prefix + e.Repository + "/" + string(e.Kind) + "/" + reference
+	return e.Repository + "/" + string(e.Kind) + "/" + reference
 }
 
 // Action returns what a method does with the endpoint, if it is one that the API knows there.
@@ -146,7 +181,7 @@ func (e Endpoint) Action(method string) (v1alpha1.Action, bool) {
 	switch {
 	case e.Begins():
 		return v1alpha1.ActionPush, method == http.MethodPost
-	case e.Kind.isUploads(): // to cancel one is a part of pushing
+	case e.Kind.IsUploads(): // to cancel one is a part of pushing
 		return v1alpha1.ActionPush, read || method == http.MethodPatch || method == http.MethodPut || method == http.MethodDelete
 	case method == http.MethodPut && e.Kind == KindManifests:
 		return v1alpha1.ActionPush, true

@@ -9,6 +9,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/upstream"
 	"berth.dev/berth/route"
 )
@@ -19,7 +20,7 @@ import (
 //
 // and leads to <path> below the Connector's address, where the Connector's class
 // opens it (see access.Class). The target's Reference is that path.
-const KindAPI Kind = "api"
+const KindAPI endpoint.Kind = "api"
 
 const (
 	serverPrefix = "/namespaces/"
@@ -31,12 +32,12 @@ const (
 func parseAPI(path string) (Target, error) {
 	connector, rest, err := route.Cut(path[1:])
 	if err != nil {
-		return Target{}, fmt.Errorf("%w: %w", ErrNoEndpoint, err)
+		return Target{}, fmt.Errorf("%w: %w", endpoint.ErrNone, err)
 	}
 	if rest == "" {
-		return Target{}, fmt.Errorf("%w: '%s' goes no further than the Connector", ErrNoEndpoint, path)
+		return Target{}, fmt.Errorf("%w: '%s' goes no further than the Connector", endpoint.ErrNone, path)
 	}
-	return Target{Connector: connector, Kind: KindAPI, Reference: "/" + rest}, nil
+	return Target{connector, endpoint.Endpoint{Kind: KindAPI, Reference: "/" + rest}}, nil
 }
 
 // openAPI asks the Connector's class.
@@ -101,7 +102,7 @@ func apiPlace(place string, requested *url.URL, c *access.Connector) (string, bo
 	if !below || errors.Is((&access.Class{}).Check(http.MethodGet, path), access.ErrAPIPath) {
 		return "", false
 	}
-	local := Target{Connector: c.Connector, Kind: KindAPI, Reference: path}.Path()
+	local := Target{c.Connector, endpoint.Endpoint{Kind: KindAPI, Reference: path}}.Path()
 	if to.RawQuery != "" {
 		local += "?" + to.RawQuery
 	}

@@ -40,9 +40,10 @@ func relocate(r *http.Response, c *access.Connector, t Target) error {
 	if err != nil && r.StatusCode != http.StatusCreated {
 		return err
 	}
-	made := Target{Connector: t.Connector, Repository: t.Repository, Kind: KindBlobs, Reference: r.Header.Get("Docker-Content-Digest")}
-	if t.Kind == KindManifests {
-		made.Kind = KindManifests
+	made := t
+	made.Reference = r.Header.Get("Docker-Content-Digest")
+	if t.Kind != endpoint.KindManifests {
+		made.Kind = endpoint.KindBlobs
 	}
 	switch {
 	case err == nil:
@@ -72,19 +73,19 @@ func relocated(location string, requested *url.URL, c *access.Connector, t Targe
 	if !sameName(to, c.Address) {
 		return to.String(), nil
 	}
-	rest, inAPI := strings.CutPrefix(to.EscapedPath(), c.Address.EscapedPath()+apiPrefix)
-	local, err := ParsePath(apiPrefix + c.Format() + "/" + rest)
+	rest, inAPI := strings.CutPrefix(to.EscapedPath(), c.Address.EscapedPath()+endpoint.Prefix)
+	local, err := ParsePath(endpoint.Prefix + c.Format() + "/" + rest)
 	ok := inAPI && err == nil
-	if !ok && t.Kind.isUploads() {
+	if !ok && t.Kind.IsUploads() {
 		local, ok = goesOn(to.EscapedPath(), t)
 	}
 	switch here := samePort(to, c.Address); {
-	case ok && (here || t.Kind.isUploads()):
+	case ok && (here || t.Kind.IsUploads()):
 		if to.RawQuery != "" {
 			return local.Path() + "?" + to.RawQuery, nil
 		}
 		return local.Path(), nil
-	case inAPI && here, t.Kind.isUploads():
+	case inAPI && here, t.Kind.IsUploads():
 		return "", errAround
 	}
 	to.User = nil
@@ -93,18 +94,18 @@ func relocated(location string, requested *url.URL, c *access.Connector, t Targe
 
 // goesOn returns the upload in the same repository that a path of the registry leads to.
 func goesOn(path string, t Target) (Target, bool) {
-	parent, name, _ := cutLast(path)
-	for _, kind := range [...]Kind{KindUploads, KindGitHubUploads} {
-		if strings.HasSuffix(parent, "/"+t.Repository+"/"+string(kind)) && endpoint.IsUpload(name) {
-			return Target{Connector: t.Connector, Repository: t.Repository, Kind: kind, Reference: name}, true
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	for _, kind := range [...]endpoint.Kind{endpoint.KindUploads, endpoint.KindGitHubUploads} {
+		local := Target{t.Connector, endpoint.Endpoint{Repository: t.Repository, Kind: kind, Reference: name}}
+		if endpoint.IsUpload(name) && strings.HasSuffix(path, "/"+local.Rest()) {
+			return local, true
 		}
 	}
 	segments := strings.Split(path, "/")
 	if len(segments) != 8 {
 		return Target{}, false
 	}
-	local := Target{Connector: t.Connector, Repository: t.Repository, Kind: KindGoogleUploads, Reference: segments[3] + googleJoint + segments[5] + googleJoint + segments[7]}
-	_, err := local.checked()
+	local, err := googleUpload(t.Connector, t.Repository, strings.Join([]string{segments[3], segments[5], segments[7]}, googleJoint))
 	return local, err == nil && local.UpstreamPath() == path
 }
 
@@ -130,7 +131,7 @@ func port(u *url.URL) string {
 // relink makes the Link to the next page lead to Berth, and removes all others from a list.
 func relink(r *http.Response, t Target) error {
 	links := r.Header.Values("Link")
-	if len(links) == 0 || !t.Kind.isList() {
+	if len(links) == 0 || !isList(t.Kind) {
 		return nil
 	}
 	next, err := nextPage(links, t)

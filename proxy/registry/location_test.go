@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"berth.dev/berth/access"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/upstream"
 )
 
@@ -163,9 +164,9 @@ func FuzzLocation(f *testing.F) {
 		f.Add(seed, false)
 	}
 	f.Fuzz(func(t *testing.T, location string, upload bool) {
-		target := Target{Connector: c.Connector, Repository: "a", Kind: KindBlobs, Reference: sha256}
+		target := Target{c.Connector, endpoint.Endpoint{Repository: "a", Kind: endpoint.KindBlobs, Reference: sha256}}
 		if upload {
-			target.Kind, target.Reference = KindUploads, ""
+			target.Kind, target.Reference = endpoint.KindUploads, ""
 		}
 		requested := address.JoinPath(target.UpstreamPath())
 		got, err := relocated(location, requested, c, target)
@@ -200,7 +201,7 @@ func FuzzLink(f *testing.F) {
 	for _, seed := range []string{`</v2/a/tags/list?n=1&last=x>; rel="next"`, `<?last=%2F>; rel=next`, `<x>; rel="next", </y?last=z>; rel=next`, `<>`, `<?last=a&last=b>;rel=next`, `<?x=y>; rel=next`} {
 		f.Add(seed)
 	}
-	target := Target{Repository: "a", Kind: KindTags}
+	target := Target{Endpoint: endpoint.Endpoint{Repository: "a", Kind: endpoint.KindTags}}
 	target.Connector.Namespace, target.Connector.Name = "demo", "harbor"
 	f.Fuzz(func(t *testing.T, link string) {
 		next, err := nextPage([]string{link}, target)

@@ -15,13 +15,13 @@ import (
 // ECR) spell the next page, without which a client would get the first for ever.
 // In particular `ns`, which containerd adds, is not among them. Uploads that
 // have begun are not asked about here: see withoutNS.
-func parameters(kind Kind) []string {
+func parameters(kind endpoint.Kind) []string {
 	switch kind {
-	case KindTags, KindCatalog:
+	case endpoint.KindTags, KindCatalog:
 		return []string{"n", "last", "next_page", "nextToken"}
-	case KindReferrers:
+	case endpoint.KindReferrers:
 		return []string{"artifactType", "n", "last", "next_page", "nextToken", "cache", "page"}
-	case KindUploads:
+	case endpoint.KindUploads:
 		return []string{"digest", "digest-algorithm"}
 	default:
 		return nil
@@ -29,14 +29,16 @@ func parameters(kind Kind) []string {
 }
 
 // isList reports whether what is of the kind comes in pages.
-func (k Kind) isList() bool { return k == KindTags || k == KindReferrers || k == KindCatalog }
+func isList(kind endpoint.Kind) bool {
+	return kind == endpoint.KindTags || kind == endpoint.KindReferrers || kind == KindCatalog
+}
 
 // query returns what the registry gets of a client's query.
 func query(t Target, raw, from string) string {
 	switch {
 	case t.Kind == KindAPI:
 		return raw
-	case t.Kind.isUploads() && !t.Begins():
+	case t.Kind.IsUploads() && !t.Begins():
 		return withoutNS(raw)
 	}
 	kept := knownOf(t.Kind, raw)
@@ -51,7 +53,7 @@ func query(t Target, raw, from string) string {
 }
 
 // knownOf returns a raw query of which only the known parameters are left, of each the first.
-func knownOf(kind Kind, raw string) string {
+func knownOf(kind endpoint.Kind, raw string) string {
 	known := parameters(kind)
 	if raw == "" || known == nil {
 		return ""

@@ -9,6 +9,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/stream"
 	"berth.dev/berth/proxy/upstream"
@@ -152,13 +153,13 @@ func unauthorized(err error) *refusal {
 func misdirected(err error) *refusal {
 	no := &refusal{status: http.StatusBadRequest, reason: ReasonPathInvalid, message: err.Error()}
 	switch {
-	case errors.Is(err, ErrRepository):
+	case errors.Is(err, endpoint.ErrRepository):
 		no.code = CodeNameInvalid
-	case errors.Is(err, ErrDigest):
+	case errors.Is(err, endpoint.ErrDigest):
 		no.code = CodeDigestInvalid
-	case errors.Is(err, ErrTag):
+	case errors.Is(err, endpoint.ErrTag):
 		no.status, no.code = http.StatusNotFound, CodeManifestUnknown
-	case errors.Is(err, ErrUpload):
+	case errors.Is(err, endpoint.ErrUpload):
 		no.status, no.code = http.StatusNotFound, CodeUploadUnknown
 	default:
 		no.status, no.code = http.StatusNotFound, CodeNameUnknown

@@ -10,7 +10,7 @@
 // A request comes through a row of doors, and the first that is shut answers
 // with an OCI error envelope. Who calls? A berth token says so, as the password
 // of Basic authentication or as a Bearer token. What is asked? A path of the OCI
-// grammar, to the letter (see ParsePath), with a method that it knows there. Of which
+// grammar, to the letter (see package endpoint), with a method that it knows there. Of which
 // Connector? The path alone says; a Host that names another Connector is an
 // error. May the caller? The Connector's access rules say, and the token: that of
 // kubelet is for pulls alone. Only then does the registry hear of the request,
@@ -42,6 +42,7 @@ import (
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/stream"
 	"berth.dev/berth/route"
@@ -188,8 +189,8 @@ func (x *exchange) protocol() *refusal {
 		return &refusal{status: http.StatusBadRequest, code: CodeUnsupported, reason: ReasonUnsupported, message: "this server speaks HTTP and switches to no other protocol"}
 	}
 	path := r.URL.EscapedPath()
-	if path != "/v2" && !strings.HasPrefix(path, apiPrefix) && !strings.HasPrefix(path, serverPrefix) {
-		return misdirected(fmt.Errorf("%w: paths start with '%s' or '%s'", ErrNoEndpoint, apiPrefix, serverPrefix))
+	if path != "/v2" && !strings.HasPrefix(path, endpoint.Prefix) && !strings.HasPrefix(path, serverPrefix) {
+		return misdirected(fmt.Errorf("%w: paths start with '%s' or '%s'", endpoint.ErrNone, endpoint.Prefix, serverPrefix))
 	}
 	return nil
 }
@@ -225,13 +226,13 @@ func (x *exchange) enter() *refusal {
 // locate finds out what is asked.
 func (x *exchange) locate() *refusal {
 	path, method := x.request.URL.EscapedPath(), x.request.Method
-	if path == "/v2" || path == apiPrefix {
+	if path == "/v2" || path == endpoint.Prefix {
 		if method != http.MethodGet && method != http.MethodHead {
 			return unsupported(method, "GET, HEAD")
 		}
 		return nil
 	}
-	if path == apiPrefix+string(KindCatalog) {
+	if path == endpoint.CatalogPath {
 		return &refusal{
 			status: http.StatusNotFound, code: CodeNameUnknown, reason: ReasonPathInvalid,
 			message: "Berth lists the repositories of one Connector at a time: ask '/v2/namespaces/NAMESPACE/connectors/NAME/_catalog'",

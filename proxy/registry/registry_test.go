@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 
+	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/upstream"
 	"berth.dev/berth/token"
 )
@@ -178,7 +179,7 @@ func TestPathsThatEscapeReachNobody(t *testing.T) {
 		paths[name] = struct {
 			path string
 			want error
-		}{raw, ErrNoEndpoint}
+		}{raw, endpoint.ErrNone}
 	}
 	for name, test := range paths {
 		t.Run(name, func(t *testing.T) {
