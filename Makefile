@@ -124,10 +124,10 @@ bench-proxy: build peers ## measure the registry proxy beside a bare one, nginx 
 	$(BIN)/bench-proxy -berth $(BIN)/berth
 
 .PHONY: bench-forward
-bench-forward: build ## measure the forward proxy beside goproxy's own interception, squid, mitmproxy and a bare relay, and fail where a bar is missed
+bench-forward: build $(CLUSTER) ## measure the forward proxy beside goproxy's own interception, squid, mitmproxy and a bare relay, and fail where a bar is missed
 	@$(MAKE) peers PEERS="squid:squid-openssl mitmdump:mitmproxy"
 	go build -o $(BIN)/bench-proxy ./test/bench/proxy
-	$(BIN)/bench-proxy -berth $(BIN)/berth -suite forward
+	$(BIN)/bench-proxy -berth $(BIN)/berth -suite forward -distribution $$($(CLUSTER) path registry)
 
 # What is measured beside, as program:package of Debian.
 PEERS ?= nginx:nginx-light haproxy:haproxy

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,8 @@ type load struct {
 	fresh bool
 	// put is the size of a body that is sent; 0 asks for one.
 	put int64
+	// digest is that of the body: what comes is checked, and what is sent is an upload of its own.
+	digest string
 	// idle opens tunnels, tells that they stand, and leaves them alone until standard input ends.
 	idle bool
 }
@@ -62,6 +65,7 @@ func playClient(ctx context.Context, args []string) error {
 	flags.StringVar(&l.tunnel, "tunnel", "", "")
 	flags.BoolVar(&l.fresh, "fresh", false, "")
 	flags.Int64Var(&l.put, "put", 0, "")
+	flags.StringVar(&l.digest, "digest", "", "")
 	flags.BoolVar(&l.idle, "idle", false, "")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,7 +93,8 @@ func (l *load) client() (*http.Client, error) {
 	protocols.SetHTTP1(!l.http2)
 	protocols.SetHTTP2(l.http2)
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, Protocols: &protocols,
+		// The key exchange is one that all peers know, and know well.
+		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, CurvePreferences: []tls.CurveID{tls.CurveP256}}, Protocols: &protocols,
 		MaxIdleConnsPerHost: l.connections, MaxConnsPerHost: l.connections, ReadBufferSize: l.buffer(), WriteBufferSize: l.buffer(), DisableCompression: true,
 		DialContext: l.dial, DisableKeepAlives: l.fresh,
 	}
@@ -149,13 +154,25 @@ func (l *load) run(ctx context.Context, client *http.Client) (outcome, error) {
 }
 
 func (l *load) request(ctx context.Context, client *http.Client) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.url, nil)
+	to := l.url
+	if l.put > 0 && l.digest != "" {
+		var err error
+		if to, err = l.begin(ctx, client); err != nil {
+			return nil, err
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
 	if err != nil {
 		return nil, err
 	}
 	if l.put > 0 {
 		r.Method, r.ContentLength, r.Body = http.MethodPut, l.put, io.NopCloser(io.LimitReader(zeroes{}, l.put))
 	}
+	return l.send(client, r)
+}
+
+// send sends a request that must succeed.
+func (l *load) send(client *http.Client, r *http.Request) (*http.Response, error) {
 	if l.password != "" {
 		r.SetBasicAuth(l.user, l.password)
 	}
@@ -163,9 +180,9 @@ func (l *load) request(ctx context.Context, client *http.Client) (*http.Response
 	if err != nil {
 		return nil, err
 	}
-	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
+	if response.StatusCode/100 != 2 {
 		body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
-		return nil, errors.Join(fmt.Errorf("'%s' answers %s: %s", l.url, response.Status, body), response.Body.Close())
+		return nil, errors.Join(fmt.Errorf("'%s' answers %s: %s", r.URL, response.Status, body), response.Body.Close())
 	}
 	return response, nil
 }
@@ -176,8 +193,16 @@ func (l *load) get(ctx context.Context, client *http.Client, buffer []byte) (int
 	if err != nil {
 		return 0, err
 	}
+	to := io.Discard
+	digest := sha256.New()
+	if l.digest != "" && l.put == 0 {
+		to = digest
+	}
 	// Hidden behind a plain Writer, the discarding one reads through our buffer.
-	n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, response.Body, buffer)
+	n, err := io.CopyBuffer(struct{ io.Writer }{to}, response.Body, buffer)
+	if got := fmt.Sprintf("sha256:%x", digest.Sum(nil)); err == nil && l.digest != "" && l.put == 0 && got != l.digest {
+		err = fmt.Errorf("what came is '%s', and not '%s'", got, l.digest)
+	}
 	if err == nil && response.ContentLength >= 0 && n != response.ContentLength {
 		err = fmt.Errorf("'%s' ends after %d bytes", l.url, n)
 	}

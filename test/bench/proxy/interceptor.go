@@ -53,7 +53,7 @@ func (s *stage) interceptors(ctx context.Context) ([]*interceptor, error) {
 	}
 	all := []*interceptor{ours}
 	if s.wants("direct") {
-		all = append(all, &interceptor{name: "direct", ca: s.file("tls.crt")})
+		all = append(all, s.direct())
 	}
 	for name, args := range map[string][]string{"goproxy": nil, "goproxy-pooled": {"-pooled"}} {
 		if !s.wants(name) {
@@ -90,6 +90,9 @@ func (s *stage) interceptors(ctx context.Context) ([]*interceptor, error) {
 	}
 	return all, nil
 }
+
+// direct is no proxy at all.
+func (s *stage) direct() *interceptor { return &interceptor{name: "direct", ca: s.file("tls.crt")} }
 
 // intercept starts a forward proxy on a free address.
 func (s *stage) intercept(ctx context.Context, name string, start func(address string) (*process, error)) (*interceptor, error) {

@@ -3,7 +3,8 @@
 // haproxy. The forward proxy (-suite forward): goproxy's own interception, squid
 // and mitmproxy, and for what is not intercepted a bare relay. All have
 // the same duty: they add a fixed Basic header and go to a registry over TLS
-// whose certificate they verify. Berth checks a token and asks the access rules besides.
+// whose certificate they verify; nginx and squid write an access log, as Berth does. Berth checks a token and asks the access
+// rules besides.
 //
 // The registry, the client and each proxy are processes of their own on
 // loopback; this program plays all but the proxies that it measures (see role).
@@ -42,16 +43,21 @@ func run(ctx context.Context) error {
 		}
 	}
 	berth := flag.String("berth", "bin/berth", "the program that is measured")
+	distribution := flag.String("distribution", "", "the program of Distribution, for what is measured with it")
 	suite := flag.String("suite", "registry", "what is measured: the 'registry' proxy, or the 'forward' proxy")
-	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2; of the forward proxy: check, tunnel, small, connection, get or put")
+	only := flag.String("only", "", "measure only this: memory, blob, manifest, token or http2; of the forward proxy: check, tunnel, small, connection, get, put or layer")
 	beside := flag.String("beside", "", "leave out all peers but this")
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
 	flag.Parse()
+	if done, err := isolate(ctx); done || err != nil {
+		return err
+	}
 	s, err := newStage(ctx, *berth, *rounds, *beside)
 	if err != nil {
 		return err
 	}
 	defer s.clear()
+	s.distribution = *distribution
 	r := &results{}
 	for _, part := range s.suite(*suite) {
 		if *only != "" && *only != part.name {
@@ -79,6 +85,7 @@ func (s *stage) suite(name string) []part {
 			{"connection", s.intercepted((*comparison).connections)},
 			{"get", s.intercepted((*comparison).gets)},
 			{"put", s.intercepted((*comparison).puts)},
+			{"layer", s.layers},
 		}
 	}
 	return []part{{"memory", s.memory}, {"blob", s.blobs}, {"manifest", s.manifests}, {"token", s.tokens}, {"http2", s.http2}}

@@ -35,11 +35,12 @@ var haproxyCfg string
 
 // stage is where a benchmark plays: files, and processes.
 type stage struct {
-	self, berth string
-	folder      string
-	rounds      int
-	beside      string // the only peer that is measured, if it is not empty
-	processes   []*process
+	self, berth  string
+	distribution string // the program of the registry; or empty
+	folder       string
+	rounds       int
+	beside       string // the only peer that is measured, if it is not empty
+	processes    []*process
 
 	registry, tokenRegistry string // addresses
 	plainRegistry           string // of the registry in clear
