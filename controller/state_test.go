@@ -40,7 +40,9 @@ func newTokenKeys(t *testing.T, objects ...client.Object) (*TokenKeys, *clock, *
 	t.Helper()
 	c, w := newCluster(t, objects...)
 	clock := newClock()
-	return &TokenKeys{Client: c, Reader: c, Rotation: token.Rotation{Every: 24 * time.Hour, Keep: 48 * time.Hour}, Now: clock.Now}, clock, w
+	return &TokenKeys{
+		Client: c, Reader: c, Rotation: token.Rotation{Every: 24 * time.Hour, Keep: 48 * time.Hour}, Changed: func() {}, Now: clock.Now,
+	}, clock, w
 }
 
 // published are the keys that the proxies know.

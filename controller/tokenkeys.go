@@ -21,6 +21,8 @@ type TokenKeys struct {
 	Reader client.Reader
 	// Rotation says how long keys live.
 	Rotation token.Rotation
+	// Changed is called when Keys returns the first keys, and others than before.
+	Changed func()
 	// Now is the clock.
 	Now func() time.Time
 
@@ -77,6 +79,8 @@ func (k *TokenKeys) step(ctx context.Context) (time.Time, error) {
 	if err := publish(ctx, k.Reader, k.Client, v1alpha1.TokenKeys, map[string]string{v1alpha1.TokenKeysFile: string(public)}); err != nil {
 		return time.Time{}, err
 	}
-	k.current.Store(&keys)
+	if before := k.current.Swap(&keys); before == nil || before.String() != keys.String() {
+		k.Changed()
+	}
 	return again, nil
 }

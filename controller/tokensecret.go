@@ -34,8 +34,6 @@ const (
 	ProxyTokenLife = 90 * 24 * time.Hour
 	// proxyTokenRenew is the age at which the one for new Pods is renewed.
 	proxyTokenRenew = 7 * 24 * time.Hour
-	// keysWait is how soon a namespace is looked at again while there is no key to sign with.
-	keysWait = 200 * time.Millisecond
 	// tokenUser is the user name beside the token; the proxy takes any.
 	tokenUser = "berth"
 	// namespaceWorkers is how many token secrets are made at once.
@@ -53,12 +51,27 @@ type TokenSecrets struct {
 	Client client.Client
 	// Secrets holds the Secrets of the kind's name, and no others.
 	Secrets cache.Cache
-	// Changed tells of Connectors that changed, where the kind depends on them; else it is nil.
-	Changed <-chan event.TypedGenericEvent[*v1alpha1.Connector]
+	// Changed is given when the keys are others than before, and when a Connector changed, where the kind depends on them.
+	Changed Signal
 	// Keys sign the tokens; false while there are none.
 	Keys func() (token.Keys, bool)
 	// Now is the clock.
 	Now func() time.Time
+}
+
+// Signal has a TokenSecrets look at all opted-in Namespaces again. Make it by
+// NewSignal, one for each.
+type Signal chan event.TypedGenericEvent[struct{}]
+
+// NewSignal returns a Signal.
+func NewSignal() Signal { return make(Signal, 1) }
+
+// Give does not wait: what was given before, and nobody has taken yet, is for both.
+func (s Signal) Give() {
+	select {
+	case s <- event.TypedGenericEvent[struct{}]{}:
+	default:
+	}
 }
 
 // TokenSecret is a kind of Secret with a token. Make it by PullSecret or ProxySecret.
@@ -92,15 +105,13 @@ func ProxySecret() TokenSecret {
 
 // Setup registers the reconciler.
 func (r *TokenSecrets) Setup(mgr ctrl.Manager) error {
-	b := ctrl.NewControllerManagedBy(mgr).
+	return ctrl.NewControllerManagedBy(mgr).
 		Named(strings.ReplaceAll(r.Kind.Name, "-", "")).
 		For(&corev1.Namespace{}).
 		WatchesRawSource(source.Kind(r.Secrets, &corev1.Secret{}, handler.TypedEnqueueRequestsFromMapFunc(r.ofSecret))).
-		WithOptions(ctrlopts.Options{MaxConcurrentReconciles: namespaceWorkers})
-	if r.Changed != nil {
-		b = b.WatchesRawSource(source.TypedChannel(r.Changed, handler.TypedEnqueueRequestsFromMapFunc(r.optedIn)))
-	}
-	return b.Complete(r)
+		WatchesRawSource(source.TypedChannel(r.Changed, handler.TypedEnqueueRequestsFromMapFunc(r.optedIn))).
+		WithOptions(ctrlopts.Options{MaxConcurrentReconciles: namespaceWorkers}).
+		Complete(r)
 }
 
 func (r *TokenSecrets) ofSecret(_ context.Context, s *corev1.Secret) []reconcile.Request {
@@ -110,8 +121,8 @@ func (r *TokenSecrets) ofSecret(_ context.Context, s *corev1.Secret) []reconcile
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Name: s.Namespace}}}
 }
 
-// optedIn is for a Connector that changed: it may be visible elsewhere now.
-func (r *TokenSecrets) optedIn(ctx context.Context, _ *v1alpha1.Connector) []reconcile.Request {
+// optedIn is for the signal: a Connector may be visible elsewhere now, and a token no longer verify.
+func (r *TokenSecrets) optedIn(ctx context.Context, _ struct{}) []reconcile.Request {
 	var list corev1.NamespaceList
 	if err := r.Client.List(ctx, &list, client.MatchingLabels{v1alpha1.LabelInject: v1alpha1.InjectEnabled}); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "list the opted-in Namespaces")
@@ -145,7 +156,7 @@ func (r *TokenSecrets) Reconcile(ctx context.Context, request reconcile.Request)
 	}
 	keys, ok := r.Keys()
 	if !ok {
-		return reconcile.Result{RequeueAfter: keysWait}, nil
+		return reconcile.Result{}, nil // the signal comes with them
 	}
 	return r.keep(ctx, &namespace, &have, exists, keys)
 }

@@ -204,7 +204,7 @@ func TestPullSecretNotMade(t *testing.T) {
 		t.Parallel()
 		s := newShop(t, namespace(true))
 		s.Keys = func() (token.Keys, bool) { return token.Keys{}, false }
-		s.look(t, keysWait)
+		s.look(t, 0)
 	})
 }
 

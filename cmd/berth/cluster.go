@@ -13,6 +13,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"berth.dev/berth/access"
@@ -126,18 +127,26 @@ func fillClasses(ctx context.Context, informers cache.Informers, catalogue *acce
 		func(c *v1alpha1.ConnectorClass) { catalogue.DeleteClass(c.Name) })
 }
 
-// ready turns conditions into a health check that says which is missing.
+// ready makes conditions those of being ready.
 func ready(mgr ctrl.Manager, conditions map[string]func() bool) error {
+	for name, check := range checks(conditions) {
+		if err := mgr.AddReadyzCheck(name, check); err != nil {
+			return err
+		}
+	}
+	return mgr.AddHealthzCheck("alive", healthz.Ping)
+}
+
+// checks are the conditions as health checks.
+func checks(conditions map[string]func() bool) map[string]healthz.Checker {
+	all := make(map[string]healthz.Checker, len(conditions))
 	for name, ok := range conditions {
-		err := mgr.AddReadyzCheck(name, func(*http.Request) error {
+		all[name] = func(*http.Request) error {
 			if !ok() {
 				return fmt.Errorf("%s: not yet", name)
 			}
 			return nil
-		})
-		if err != nil {
-			return err
 		}
 	}
-	return mgr.AddHealthzCheck("alive", func(*http.Request) error { return nil })
+	return all
 }

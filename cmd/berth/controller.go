@@ -84,14 +84,8 @@ func (o *controllerOptions) run(ctx context.Context) error {
 		return err
 	}
 	catalogue := &access.Catalogue{}
-	changed := make(chan event.TypedGenericEvent[*v1alpha1.Connector], eventBuffer)
-	connectors, err := fillCatalogue(ctx, mgr.GetCache(), catalogue, func(c *v1alpha1.Connector) {
-		select {
-		case <-mgr.Elected():
-			changed <- event.TypedGenericEvent[*v1alpha1.Connector]{Object: c}
-		default: // nobody listens; who is elected begins with all namespaces
-		}
-	})
+	changed := controller.NewSignal()
+	connectors, err := fillCatalogue(ctx, mgr.GetCache(), catalogue, func(*v1alpha1.Connector) { changed.Give() })
 	if err != nil {
 		return err
 	}
@@ -142,7 +136,7 @@ func controllerCaches() map[client.Object]cache.ByObject {
 }
 
 // control registers what the leader does.
-func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalogue *access.Catalogue, changed chan event.TypedGenericEvent[*v1alpha1.Connector], out *egress.Way) error {
+func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalogue *access.Catalogue, changed controller.Signal, out *egress.Way) error {
 	clients, err := kubernetes.NewForConfig(mgr.GetConfig())
 	if err != nil {
 		return err
@@ -159,10 +153,10 @@ func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalo
 	if err != nil {
 		return err
 	}
-	writer, reader := mgr.GetClient(), mgr.GetAPIReader()
+	writer, reader, turned := mgr.GetClient(), mgr.GetAPIReader(), controller.NewSignal()
 	keys := &controller.TokenKeys{Client: writer, Reader: reader, Rotation: token.Rotation{
 		Every: tokenKeyLife, Keep: controller.ProxyTokenLife + token.PublishTime,
-	}, Now: time.Now}
+	}, Changed: func() { changed.Give(); turned.Give() }, Now: time.Now}
 	for _, r := range []interface{ Setup(ctrl.Manager) error }{
 		&controller.Connectors{
 			Client: writer, Reader: reader, Secrets: follower, Changed: secretsChanged,
@@ -172,7 +166,7 @@ func control(ctx context.Context, mgr ctrl.Manager, clusterDomain string, catalo
 			Kind: controller.PullSecret(catalogue, clusterDomain), Client: writer, Secrets: mgr.GetCache(),
 			Changed: changed, Keys: keys.Keys, Now: time.Now,
 		},
-		&controller.TokenSecrets{Kind: controller.ProxySecret(), Client: writer, Secrets: proxySecrets, Keys: keys.Keys, Now: time.Now},
+		&controller.TokenSecrets{Kind: controller.ProxySecret(), Client: writer, Secrets: proxySecrets, Changed: turned, Keys: keys.Keys, Now: time.Now},
 	} {
 		if err := r.Setup(mgr); err != nil {
 			return err

@@ -68,8 +68,8 @@ func (k *knowledge) forgetInterception(s *corev1.Secret) {
 	}
 }
 
-// addForward adds the forward proxy to the manager, if there is to be one.
-func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
+// addForward adds the forward proxy to the manager, if there is to be one, and that it listens to what must be first.
+func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge, synced map[string]func() bool) error {
 	if o.forward.address == "" {
 		return nil
 	}
@@ -77,7 +77,7 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 	if _, err := policies.current(); err != nil {
 		return err
 	}
-	return mgr.Add(&forwardServer{
+	server := &forwardServer{
 		address: o.forward.address, serveOptions: o.serve,
 		options: o.serve.limits.ofForward(forward.Options{
 			Catalogue: &k.catalogue, Upstream: k.registries, Authorities: k.authorities,
@@ -87,7 +87,9 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge) error {
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
 			Events: k.events.About(v1alpha1.ProxySecret), Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		}),
-	})
+	}
+	synced[listensForward] = server.listens.Load
+	return mgr.Add(server)
 }
 
 // policies compiles the configuration's policies once for each time that it was read.
@@ -129,6 +131,8 @@ type forwardServer struct {
 
 	address string
 	options forward.Options
+	// listens is true once it does.
+	listens atomic.Bool
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
@@ -148,6 +152,7 @@ func (s *forwardServer) Start(ctx context.Context) error {
 		Protocols: &only, ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	slog.InfoContext(ctx, "serve the forward proxy", "address", listener.Addr().String())
+	s.listens.Store(true)
 	ended := make(chan error, 1)
 	go func() { ended <- h.Serve(listener) }()
 	select {

@@ -143,13 +143,9 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := mgr.Add(&server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}); err != nil {
-		return err
-	}
-	if err := mgr.Add(k.settings); err != nil {
-		return err
-	}
-	if err := o.addForward(mgr, k); err != nil {
+	front := &server{serveOptions: o.serve, handler: handler, certificate: k.minter.GetCertificate}
+	synced[listensRegistries] = front.listens.Load
+	if err := errors.Join(mgr.Add(front), mgr.Add(k.settings), o.addForward(mgr, k, synced)); err != nil {
 		return err
 	}
 	if err := ready(mgr, synced); err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -39,6 +40,12 @@ func (o *serveOptions) add(flags *pflag.FlagSet) {
 	o.limits.add(flags)
 }
 
+// What is asked for by /readyz beside what must be known.
+const (
+	listensRegistries = "registries-listen"
+	listensForward    = "forward-listens"
+)
+
 // server serves registries, and lets requests end before it ends.
 type server struct {
 	serveOptions
@@ -46,6 +53,8 @@ type server struct {
 	handler http.Handler
 	// certificate is that of the TLS front; without it there is none.
 	certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// listens is true once all fronts do.
+	listens atomic.Bool
 }
 
 // NeedLeaderElection implements manager.LeaderElectionRunnable: every replica serves.
@@ -64,6 +73,7 @@ func (s *server) Start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, h.Close())
 	}
+	s.listens.Store(true)
 	select {
 	case err := <-ended:
 		return errors.Join(err, h.Close())

@@ -103,11 +103,12 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	listening := map[string]func() bool{listensRegistries: front.listens.Load}
 	beside := []func(context.Context) error{
 		func(ctx context.Context) error {
 			return world.Start(ctx, func(c *access.Connector) { registries.Forget(c.UID) })
 		},
-		o.serveHealth, settings.Start,
+		func(ctx context.Context) error { return o.serveHealth(ctx, listening) }, settings.Start,
 	}
 	if metered != nil {
 		beside = append(beside, metered.Start)
@@ -118,7 +119,7 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		if err != nil {
 			return badInput(err)
 		}
-		serve = alongside(serve, forward.Start)
+		serve, listening[listensForward] = alongside(serve, forward.Start), forward.listens.Load
 		beside = append(beside, interception)
 	}
 	if certificates != nil {
@@ -174,21 +175,29 @@ func (o *proxyOptions) certificates() (*certwatcher.CertWatcher, error) {
 }
 
 // serveHealth answers /healthz and /readyz, as the manager does in a cluster. What is served was read before.
-func (o *proxyOptions) serveHealth(ctx context.Context) error {
+func (o *proxyOptions) serveHealth(ctx context.Context, listening map[string]func() bool) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.healthAddress)
 	if err != nil {
 		return fmt.Errorf("serve health: %w", err)
 	}
-	mux := http.NewServeMux()
-	for _, path := range []string{"/healthz", "/readyz"} {
-		mux.Handle(path, http.StripPrefix(path, &healthz.Handler{Checks: map[string]healthz.Checker{"alive": healthz.Ping}}))
-	}
-	h := &http.Server{Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: o.serve.limits.idle, MaxHeaderBytes: o.serve.limits.headerBytes}
+	slog.InfoContext(ctx, "serve health", "address", listener.Addr().String())
+	h := &http.Server{Handler: health(listening), ReadHeaderTimeout: headerTimeout, IdleTimeout: o.serve.limits.idle, MaxHeaderBytes: o.serve.limits.headerBytes}
 	context.AfterFunc(ctx, func() { _ = h.Close() })
 	if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve health: %w", err)
 	}
 	return nil
+}
+
+// health answers /healthz, and /readyz by the conditions of being ready.
+func health(conditions map[string]func() bool) http.Handler {
+	mux := http.NewServeMux()
+	for path, asked := range map[string]map[string]healthz.Checker{"/healthz": {"alive": healthz.Ping}, "/readyz": checks(conditions)} {
+		answers := http.StripPrefix(path, &healthz.Handler{Checks: asked})
+		mux.Handle(path, answers)
+		mux.Handle(path+"/", answers)
+	}
+	return mux
 }
 
 // staticNamespaces are the namespaces of a directory.

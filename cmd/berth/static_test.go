@@ -31,6 +31,7 @@ import (
 	far "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // patience is how long a test waits for what must happen.
@@ -295,6 +296,29 @@ func (p *staticProxy) status(t *testing.T, front, token, path string) int {
 	return response.StatusCode
 }
 
+func (p *staticProxy) testReady(t *testing.T) {
+	t.Helper()
+	address := p.log.await(t, func(line map[string]any) bool { return line["msg"] == "serve health" })["address"].(string)
+	p.log.await(t, func(line map[string]any) bool { return line["msg"] == "serve the forward proxy" })
+	for _, condition := range []string{"", "/registries-listen", "/forward-listens"} {
+		var last string
+		if err := wait.PollUntilContextTimeout(t.Context(), 10*time.Millisecond, patience, true, func(ctx context.Context) (bool, error) {
+			r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/readyz"+condition, nil)
+			if err != nil {
+				return false, err
+			}
+			response, err := p.client.Do(r)
+			if err != nil {
+				return false, err
+			}
+			last = response.Status
+			return response.StatusCode == http.StatusOK, response.Body.Close()
+		}); err != nil {
+			t.Errorf("'/readyz%s': %s, %v", condition, last, err)
+		}
+	}
+}
+
 func TestStaticProxy(t *testing.T) {
 	t.Parallel()
 	b := newBehind(t)
@@ -333,6 +357,8 @@ func TestStaticProxy(t *testing.T) {
 			}
 		}
 	})
+
+	t.Run("it is ready once it listens everywhere", p.testReady)
 
 	t.Run("HTTP/2 is spoken", func(t *testing.T) {
 		transport, _ := p.client.Transport.(*http.Transport)

@@ -254,6 +254,7 @@ func (x *exchange) greet() {
 // refuse answers with an error.
 func (x *exchange) refuse(no *refusal) {
 	x.reason, x.cause = no.reason, no.cause
+	x.metrics.refuse(x.connector, no.reason)
 	x.tell(x.visit.caller.Namespace, no)
 	no.writeEnvelope(x.writer, x.request.Method)
 }

@@ -4,6 +4,8 @@ import (
 	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"berth.dev/berth/access"
 )
 
 const metricsPrefix = "berth_forward_"
@@ -15,6 +17,7 @@ const (
 	labelConnector = "connector"
 	labelAction    = "action"
 	labelStatus    = "status"
+	labelReason    = "reason"
 	labelDirection = "direction"
 	labelKind      = "kind"
 )
@@ -32,6 +35,7 @@ type metrics struct {
 	bytes    *prometheus.CounterVec
 	others   *prometheus.CounterVec
 	carried  *prometheus.CounterVec
+	refusals *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics; without a registerer they are kept for nobody.
@@ -49,9 +53,12 @@ func newMetrics(registerer prometheus.Registerer, taken *places) *metrics {
 		carried: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: metricsPrefix + "others_bytes_total", Help: "Bytes that went through tunnels and plain requests beside Connectors.",
 		}, []string{labelKind, labelDirection}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: metricsPrefix + "refusals_total", Help: "Requests that Berth answered itself, within tunnels and beside them, by Connector and reason (docs/reasons.md).",
+		}, []string{labelNamespace, labelConnector, labelReason}),
 	}
 	if registerer != nil {
-		registerer.MustRegister(m.requests, m.bytes, m.others, m.carried, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		registerer.MustRegister(m.requests, m.bytes, m.others, m.carried, m.refusals, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: metricsPrefix + "tunnels", Help: "Tunnels and plain requests that stand.",
 		}, func() float64 { return float64(taken.inUse()) }))
 	}
@@ -60,15 +67,29 @@ func newMetrics(registerer prometheus.Registerer, taken *places) *metrics {
 
 // count adds a request that has its answer.
 func (m *metrics) count(x *exchange) {
-	var namespace, name string
-	if x.connector != nil {
-		namespace, name = x.connector.Namespace, x.connector.Name
-	}
+	namespace, name := labels(x.connector)
 	m.requests.WithLabelValues(namespace, name, string(x.action), strconv.Itoa(x.status())).Inc()
 	m.bytes.WithLabelValues(namespace, name, "out").Add(float64(x.writer.Bytes))
 	if x.body != nil {
 		m.bytes.WithLabelValues(namespace, name, "in").Add(float64(x.body.Bytes()))
 	}
+}
+
+// refuse adds a refusal. A client that left was refused nothing.
+func (m *metrics) refuse(c *access.Connector, reason string) {
+	if reason == ReasonClientGone {
+		return
+	}
+	namespace, name := labels(c)
+	m.refusals.WithLabelValues(namespace, name, reason).Inc()
+}
+
+// labels are empty where there is no Connector.
+func labels(c *access.Connector) (namespace, name string) {
+	if c == nil {
+		return "", ""
+	}
+	return c.Namespace, c.Name
 }
 
 // other adds what went to other hosts.

@@ -107,17 +107,26 @@ func sendPlain(r *http.Request, _ *goproxy.ProxyCtx) (*http.Request, *http.Respo
 	}
 	response, err := v.sendBy(out)
 	if err != nil {
-		no := unopened(v.target, err)
-		v.tell(v.caller.Namespace, no)
-		return r, no.response()
+		return r, v.refusePlain(err)
 	}
 	if response.StatusCode == http.StatusProxyAuthRequired || response.StatusCode == http.StatusSwitchingProtocols {
 		_ = response.Body.Close()
-		return r, unopened(v.target, errUnasked).response()
+		return r, v.refusePlain(errUnasked)
 	}
 	dropHops(response.Header)
 	response.Trailer = nil
 	return r, response
+}
+
+// refusePlain is the answer to a plain request that its target has no answer to.
+func (v *visit) refusePlain(err error) *http.Response {
+	no := unopened(v.target, err)
+	if v.request.Context().Err() != nil {
+		no.reason = ReasonClientGone
+	}
+	v.metrics.refuse(nil, no.reason)
+	v.tell(v.caller.Namespace, no)
+	return no.response()
 }
 
 // sendBy sends a plain request straight to its target, or by the parent proxy.

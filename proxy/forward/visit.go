@@ -145,6 +145,7 @@ func (v *visit) named() (names []route.Connector, ok bool) {
 // log writes the one line of a visit that did not become a tunnel or request.
 func (v *visit) log(status int, reason string, cause error) {
 	v.metrics.other(kindRefused, status, 0, 0)
+	v.metrics.refuse(nil, reason)
 	attributes := append(v.attributes(), slog.Int(keyStatus, status), slog.String(keyReason, reason))
 	if cause != nil {
 		attributes = append(attributes, slog.String(keyError, cause.Error()))
