@@ -127,7 +127,7 @@ bench-proxy: build peers ## measure the registry proxy beside a bare one, nginx 
 bench-forward: build $(CLUSTER) ## measure the forward proxy beside goproxy's own interception, squid, mitmproxy and a bare relay, and fail where a bar is missed
 	@$(MAKE) peers PEERS="squid:squid-openssl mitmdump:mitmproxy"
 	go build -o $(BIN)/bench-proxy ./test/bench/proxy
-	$(BIN)/bench-proxy -berth $(BIN)/berth -suite forward -distribution $$($(CLUSTER) path registry)
+	$(BIN)/bench-proxy -berth $(BIN)/berth -suite forward -distribution $$($(CLUSTER) path registry)/registry
 
 # What is measured beside, as program:package of Debian.
 PEERS ?= nginx:nginx-light haproxy:haproxy
