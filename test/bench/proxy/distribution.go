@@ -31,10 +31,10 @@ func (s *stage) layers(ctx context.Context, out *results) error {
 		return nil
 	}
 	address, end, err := s.playDistribution(ctx)
+	defer end()
 	if err != nil {
 		return err
 	}
-	defer end()
 	defer func(before string) { s.registry = before }(s.registry)
 	s.registry = address
 	return s.throughLayers(ctx, out)
