@@ -18,9 +18,9 @@ const firstRead = 4 << 10
 // Conn is a connection below TLS, made for bodies. Make it by Buffers.Below.
 //
 // While bytes come slowly it reads within one record at a time, since what
-// crypto/tls has read of the next one doubles the buffer that a connection holds as
-// long as it lives. Of what is written, crypto/tls writes each record by itself; those of
-// one large piece of a body go out together.
+// crypto/tls has read of the next one doubles the buffer that a connection holds
+// as long as it lives. crypto/tls writes each record by itself; those of one large
+// piece of a body go out together.
 type Conn struct {
 	net.Conn
 

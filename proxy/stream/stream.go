@@ -12,9 +12,8 @@ import (
 const (
 	// BufferSize is what a body holds of memory on its way.
 	BufferSize = record
-	// largeSize is what it holds while it moves fast, twice: some records.
+	// largeSize is what it holds while it moves fast: some records.
 	largeSize = 16 * record
-
 	// joinedSize is for what TLS makes of as much, and of a header before it.
 	joinedSize = largeSize + record/2
 )
