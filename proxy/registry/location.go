@@ -70,6 +70,9 @@ func relocated(location string, requested *url.URL, c *access.Connector, t Targe
 	if err != nil || to.Scheme != "http" && to.Scheme != "https" || to.Hostname() == "" {
 		return "", fmt.Errorf("%w: it is no address", errAround)
 	}
+	if _, err := url.Parse(to.String()); err != nil { // '//::' parses, and what it resolves to does not
+		return "", fmt.Errorf("%w: it is no address", errAround)
+	}
 	if !sameName(to, c.Address) {
 		return to.String(), nil
 	}

@@ -158,7 +158,7 @@ func FuzzLocation(f *testing.F) {
 	for _, seed := range []string{
 		"/art/v2/a/blobs/uploads/u1?_state=a%2Bb%3D", "https://harbor.example.com:443/art/v2/a/blobs/uploads/u1", "u1", "../u1", "//evil/x", "https://harbor.example.com./v2/a",
 		"/v2/a/blobs/uploads/..", "/artifacts-uploads/namespaces/p/repositories/r/uploads/x", "https://HARBOR.example.com/art/v2/a/blobs/uploads/u%31", "?x", "#y", "https:x", `\\harbor.example.com\x`,
-		"https://harbor.example.com@evil/", "http://harbor.example.com:80/art/v2/a/manifests/v1", "/art/v2/a/../../../api", "javascript:1", "/art/v2/a/blobs/uploads/x y",
+		"https://harbor.example.com@evil/", "http://harbor.example.com:80/art/v2/a/manifests/v1", "/art/v2/a/../../../api", "javascript:1", "/art/v2/a/blobs/uploads/x y", "//::",
 	} {
 		f.Add(seed, true)
 		f.Add(seed, false)
