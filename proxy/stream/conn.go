@@ -27,6 +27,7 @@ type Conn struct {
 	buffers *Buffers
 	pace    pace
 	in      records
+	asking  bool // nothing is read from the connection: only what was read before is asked for
 
 	mu   sync.Mutex
 	held *[]byte // nil: what is written goes out at once
@@ -38,6 +39,9 @@ func (b *Buffers) Below(conn net.Conn) *Conn { return &Conn{Conn: conn, buffers:
 
 // Read implements io.Reader. As of other connections, there may be one at a time.
 func (c *Conn) Read(p []byte) (int, error) {
+	if c.asking {
+		return 0, errNothing
+	}
 	if !c.pace.fast {
 		most := firstRead
 		if left, ok := c.in.within(); ok {
@@ -133,6 +137,40 @@ func (p pieces) Write(b []byte) (int, error) { return p.below.join(p.Conn, b) }
 
 func (p pieces) ready() error { return p.kernel.ready() }
 
+// nothing is a timeout, which crypto/tls does not take for the connection's end.
+type nothing struct{}
+
+var errNothing net.Error = nothing{}
+
+// Error implements error.
+func (nothing) Error() string { return "nothing has come" }
+
+// Timeout is what net.Error has.
+func (nothing) Timeout() bool { return true }
+
+// Temporary is what net.Error has.
+func (nothing) Temporary() bool { return true }
+
+// holds reports whether something has come that was not read.
+func (c *Client) holds() bool {
+	if !c.below.in.between() {
+		return true
+	}
+	c.below.asking = true
+	defer func() { c.below.asking = false }()
+	n, err := c.Read(make([]byte, 1))
+	return n > 0 || err != errNothing //nolint:errorlint // as it is, or it was not asked for
+}
+
+// Quiet reports whether all that has come on a connection was read, and its far end has not closed it, so that it
+// can be used anew. Nobody may read from it meanwhile.
+func Quiet(conn net.Conn) bool {
+	if c, ok := conn.(*Client); ok {
+		return !c.kernel.talks() && !c.holds()
+	}
+	return !kernelOf(conn).talks()
+}
+
 // kernel knows whether the kernel has room for what is to be written; without a connection it always has.
 type kernel struct{ syscall.RawConn }
 
@@ -155,6 +193,18 @@ func (k kernel) ready() error {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) //nolint:gosec // the kernel gives out smaller ones
 		return n > 0 || err != nil
 	})
+}
+
+// talks reports whether there is something to read, be it the end.
+func (k kernel) talks() (yes bool) {
+	if k.RawConn == nil {
+		return false
+	}
+	err := k.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // as above
+		yes = n > 0 || err != nil
+	})
+	return yes || err != nil
 }
 
 type frontKey struct{}

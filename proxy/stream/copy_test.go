@@ -148,3 +148,39 @@ func TestCopyWaits(t *testing.T) {
 		})
 	}
 }
+
+// TestDeadline: it is set anew where less than three quarters of the time are left, or more than all of it.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	type step struct {
+		after, by time.Duration
+		set       bool
+	}
+	for name, steps := range map[string][]step{
+		"none":            {{0, 0, false}, {time.Hour, 0, false}},
+		"moves on":        {{0, 40, true}, {1, 40, false}, {9, 40, false}, {1, 40, true}, {1, 40, false}},
+		"is over":         {{0, 40, true}, {time.Hour, 40, true}},
+		"for less":        {{0, 40, true}, {0, 39, true}, {0, 39, false}},
+		"for more":        {{0, 40, true}, {0, 50, false}, {0, 60, true}},
+		"no longer":       {{0, 40, true}, {1, 0, true}, {1, 0, false}, {1, 40, true}},
+		"at its own time": {{0, 40, true}, {10, 30, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var d Deadline
+			now := begin
+			for i, s := range steps {
+				now = now.Add(s.after)
+				at, set := d.Move(now, s.by)
+				want := now.Add(s.by)
+				if s.by == 0 {
+					want = time.Time{}
+				}
+				if set != s.set || set && !at.Equal(want) {
+					t.Fatalf("step %d: %v, %t", i, at, set)
+				}
+			}
+		})
+	}
+}

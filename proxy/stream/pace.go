@@ -31,3 +31,23 @@ func (p *pace) moved(n int, now time.Time) {
 		p.begun, p.bytes = now, 0
 	}
 }
+
+// Deadline is that of a connection for reads or writes. To set one costs more
+// than many a read, so one that moves on with each is moved now and then.
+type Deadline struct{ at time.Time }
+
+// Move returns the deadline that is to be set now, for what may take so long
+// from now on, 0 for ever; ok is false where the one that stands will do: it
+// leaves at least three quarters of that time.
+func (d *Deadline) Move(now time.Time, by time.Duration) (at time.Time, ok bool) {
+	if by == 0 {
+		ok = !d.at.IsZero()
+		d.at = time.Time{}
+		return d.at, ok
+	}
+	if left := d.at.Sub(now); left <= by && left >= by*3/4 {
+		return d.at, false
+	}
+	d.at = now.Add(by)
+	return d.at, true
+}

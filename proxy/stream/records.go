@@ -18,6 +18,9 @@ type records struct {
 // within reports whether a record has begun, and how many bytes of its content have not come.
 func (r *records) within() (left int, ok bool) { return r.left, r.left > 0 }
 
+// between reports whether the last record has come whole, and none after it has begun.
+func (r *records) between() bool { return r.have == 0 && r.left == 0 }
+
 // passed tells of bytes that came.
 func (r *records) passed(p []byte) {
 	for len(p) > 0 {

@@ -32,7 +32,7 @@ type Response struct {
 	Body *Body
 
 	patience time.Duration
-	deadline time.Time
+	deadline Deadline
 	front    front
 }
 
@@ -75,13 +75,11 @@ func (w *Response) ready() error {
 	return w.front.kernel.ready()
 }
 
-// extend gives the client its time anew. A deadline costs more than many a write, so one that is still far is left.
+// extend gives the client its time anew.
 func (w *Response) extend(now time.Time) {
-	if w.deadline.Sub(now) > w.patience*3/4 {
-		return
+	if at, ok := w.deadline.Move(now, w.patience); ok {
+		_ = w.Control.SetWriteDeadline(at) // a writer that knows no deadlines needs none
 	}
-	w.deadline = now.Add(w.patience)
-	_ = w.Control.SetWriteDeadline(w.deadline) // a writer that knows no deadlines needs none
 }
 
 // Unwrap is for http.ResponseController.

@@ -49,10 +49,7 @@ func timeout(err error) bool {
 // failed is the error of an exchange that got no answer from its registry.
 func (x *exchange) failed(err error) error {
 	if ended := context.Cause(x.request.Context()); ended != nil {
-		if _, ours := errors.AsType[silent](ended); !ours {
-			return ended
-		}
-		err = ended
+		return ended
 	}
 	if _, ok := errors.AsType[*secret.Problem](err); ok {
 		return err

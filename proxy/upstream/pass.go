@@ -13,10 +13,8 @@ import (
 //
 // The errors are *Error, *secret.Problem, and that of a request whose context ended.
 func (u *Registries) Pass(c *access.Connector, r *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	response, err := u.pass(c, r.WithContext(ctx))
+	response, err := u.pass(c, r)
 	if err != nil {
-		cancel(nil)
 		return nil, err
 	}
 	for _, name := range [...]string{
@@ -25,10 +23,7 @@ func (u *Registries) Pass(c *access.Connector, r *http.Request) (*http.Response,
 	} {
 		delete(response.Header, name)
 	}
-	down := *response // a copy, as in RoundTrip
-	down.Trailer = nil
-	down.Body = guard(response.Body, u.timeouts.Silence, cancel)
-	return &down, nil
+	return downward(response), nil
 }
 
 func (u *Registries) pass(c *access.Connector, r *http.Request) (*http.Response, error) {

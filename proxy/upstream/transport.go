@@ -16,6 +16,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/proxy/credential"
+	"berth.dev/berth/proxy/http1"
 	"berth.dev/berth/proxy/stream"
 )
 
@@ -26,7 +27,6 @@ const (
 	idleTime        = 90 * time.Second
 	continueTime    = time.Second
 	maxHeaderBytes  = 256 << 10
-	headerBuffer    = 2 << 10 // most headers
 )
 
 // transports holds the connections of each Connector, by its UID: a Connector
@@ -42,21 +42,21 @@ type transports struct {
 
 // trusting is a transport, and the version of the authorities that it trusts.
 type trusting struct {
-	*http.Transport
+	*http1.Transport
 	version credential.Version
 }
 
 func newTransports(dialer Dialer, timeouts Timeouts) *transports {
 	t := &transports{dialer: dialer, timeouts: timeouts, buffers: stream.NewBuffers()}
 	t.byUID, _ = lru.NewWithEvict(mostTransports, func(_ types.UID, old trusting) { // fails only for a size below 1
-		old.CloseIdleConnections()
+		old.Close()
 	})
 	return t
 }
 
 // of returns the transport of the Connector that trusts the authorities, and closes the idle connections of one
 // that trusted others.
-func (t *transports) of(c *access.Connector, authorities credential.Authorities) (*http.Transport, error) {
+func (t *transports) of(c *access.Connector, authorities credential.Authorities) (*http1.Transport, error) {
 	if found, ok := t.byUID.Get(c.UID); ok && found.version == authorities.Version {
 		return found.Transport, nil
 	}
@@ -79,7 +79,7 @@ func (t *transports) of(c *access.Connector, authorities credential.Authorities)
 }
 
 // retrying sends once more what failed with its connection and may be repeated.
-type retrying struct{ *http.Transport }
+type retrying struct{ *http1.Transport }
 
 // RoundTrip implements http.RoundTripper.
 func (t retrying) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -98,7 +98,7 @@ func (t *transports) dialTLS(config *tls.Config) func(ctx context.Context, netwo
 			return nil, err
 		}
 		config := config.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(address) // http.Transport has put it together
+		config.ServerName, _, _ = net.SplitHostPort(address) // http1.Transport has put it together
 		secure := t.buffers.Client(conn, config)
 		shaking, cancel := context.WithTimeout(ctx, t.timeouts.Handshake)
 		defer cancel()
@@ -109,24 +109,15 @@ func (t *transports) dialTLS(config *tls.Config) func(ctx context.Context, netwo
 	}
 }
 
-// make returns a transport with small buffers: bodies go past
-// them, so that larger ones cost memory for each slow reader and bring nothing
-// (BenchmarkLargeGet).
-func (t *transports) make(roots *x509.CertPool) *http.Transport {
-	var only http.Protocols
-	only.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            t.dialer.DialContext,
-		DialTLSContext:         t.dialTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}),
-		ResponseHeaderTimeout:  t.timeouts.Header,
-		ExpectContinueTimeout:  continueTime,
-		IdleConnTimeout:        idleTime,
-		MaxIdleConnsPerHost:    idlePerRegistry,
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		ReadBufferSize:         headerBuffer,
-		WriteBufferSize:        headerBuffer,
-		DisableCompression:     true, // bytes go through as they are: their digest is known
-		Protocols:              &only,
+func (t *transports) make(roots *x509.CertPool) *http1.Transport {
+	return &http1.Transport{
+		Dial:           t.dialer.DialContext,
+		DialTLS:        t.dialTLS(&tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}),
+		Header:         t.timeouts.Header,
+		Silence:        t.timeouts.Silence,
+		Idle:           idleTime,
+		MaxIdle:        idlePerRegistry,
+		MaxHeaderBytes: maxHeaderBytes,
 	}
 }
 

@@ -102,20 +102,20 @@ func (u *Registries) Forget(uid types.UID) {
 //
 // The errors are *Error, *secret.Problem, and that of a request whose context ended.
 func (u *Registries) RoundTrip(c *access.Connector, r *http.Request, scopes ...bearer.Scope) (*http.Response, error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	x := &exchange{Registries: u, connector: c, scopes: scopes, cancel: cancel}
-	x.request = r.WithContext(ctx)
-	response, err := x.send() //nolint:contextcheck // the context is the request's
+	x := &exchange{Registries: u, connector: c, request: r, scopes: scopes}
+	response, err := x.send()
 	if err != nil {
-		cancel(nil)
 		return nil, err
 	}
 	keepFromClient(response.Header, x.authorised)
-	// A copy, since the transport puts trailers, which nobody has looked at, into the original.
+	return downward(response), nil
+}
+
+// downward is a registry's answer for the client: a copy, since trailers, which nobody has looked at, come into the original.
+func downward(response *http.Response) *http.Response {
 	down := *response
 	down.Trailer = nil
-	down.Body = guard(response.Body, u.timeouts.Silence, cancel)
-	return &down, nil
+	return &down
 }
 
 // exchange is one request and its answer.
@@ -124,7 +124,6 @@ type exchange struct {
 	connector *access.Connector
 	request   *http.Request
 	scopes    []bearer.Scope
-	cancel    context.CancelCauseFunc
 
 	via        retrying
 	authorised credential.Authorization
@@ -196,13 +195,14 @@ func (x *exchange) attempt() (*http.Response, error) {
 	if out.Body == nil {
 		return x.via.RoundTrip(out)
 	}
-	x.body = newBody(x.request.Body, x.timeouts.Silence, x.cancel)
-	response, err := x.via.RoundTrip(x.body.of(out))
+	x.body = newBody(x.request.Body)
+	out.Body = x.body
+	response, err := x.via.RoundTrip(out)
 	switch {
 	case err != nil:
 		x.body.withdraw()
 	case response.StatusCode != http.StatusUnauthorized:
-		x.body.allow()
+		x.body.Continue()
 	}
 	return response, err
 }
