@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
@@ -236,6 +238,27 @@ func startStatic(t *testing.T, b *behind) *staticProxy {
 	go p.log.follow(stderr)
 	p.https, p.http = p.address(t, "HTTPS"), p.address(t, "HTTP")
 	return p
+}
+
+// TestTimersAreRelaxed: all threads of a proxy may be woken late, and it is the process that was started.
+func TestTimersAreRelaxed(t *testing.T) {
+	t.Parallel()
+	p := startStatic(t, newBehind(t))
+	folder := fmt.Sprintf("/proc/%d/task", p.command.Process.Pid)
+	threads, err := os.ReadDir(folder)
+	if err != nil || len(threads) < 2 {
+		t.Fatalf("%d threads, %v", len(threads), err)
+	}
+	for _, thread := range threads {
+		of := fmt.Sprintf("/proc/%s/timerslack_ns", thread.Name())
+		got, err := os.ReadFile(of)
+		if errors.Is(err, fs.ErrPermission) {
+			t.Skipf("to read it takes CAP_SYS_NICE: %v", err)
+		}
+		if strings.TrimSpace(string(got)) != "1000000" || err != nil {
+			t.Errorf("%s: %s, %v", of, got, err)
+		}
+	}
 }
 
 func (p *staticProxy) key() string { return filepath.Join(filepath.Dir(p.directory), "key") }
