@@ -50,6 +50,7 @@ type outcome struct {
 
 // playClient loads a proxy, and prints the outcome as JSON.
 func playClient(ctx context.Context, args []string) error {
+	collectSeldom()
 	var l load
 	flags := flag.NewFlagSet("client", flag.ContinueOnError)
 	flags.StringVar(&l.url, "url", "", "")
@@ -111,8 +112,9 @@ func (l *load) client() (*http.Client, error) {
 	return &http.Client{Transport: transport}, nil
 }
 
+// buffer is small where a client takes little at a time: new ones for each connection would cost it more than what is measured.
 func (l *load) buffer() int {
-	if l.slow {
+	if l.slow || l.long > 0 {
 		return 4 << 10
 	}
 	return 64 << 10

@@ -24,6 +24,7 @@ const (
 // playRegistry serves a registry from memory over TLS. A blob's digest tells its size. With -tokens it has
 // a token service, and spends time on each password. With -plain it serves the same in clear, too.
 func playRegistry(ctx context.Context, args []string) error {
+	collectSeldom()
 	flags := flag.NewFlagSet("registry", flag.ContinueOnError)
 	address, plain := flags.String("address", "", ""), flags.String("plain", "", "")
 	certificate, key := flags.String("certificate", "", ""), flags.String("key", "", "")
