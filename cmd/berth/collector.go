@@ -10,7 +10,7 @@ import (
 const (
 	// roomyHeap is up to what size the heap may grow between two collections however little of it lives: at Go's
 	// default a tenth of the time for small requests goes into collecting the few MiB that a proxy at rest has.
-	roomyHeap = 64 << 20
+	roomyHeap = 32 << 20
 	// leastGarbage and mostGarbage are how much there may be of it, in percent of what lives: thousands of slow pulls
 	// make little garbage, and each of them holds memory.
 	leastGarbage, mostGarbage = 50, 400

@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"sync"
 )
 
 // Answer sends a registry's answer to the client. After an error, at either end,
@@ -28,8 +29,8 @@ func (b *Buffers) Answer(w *Response, r *http.Response) error {
 // Copy copies a body to the end of it, and returns how many bytes the writer
 // took. What was read before an error is written first.
 //
-// It holds a buffer of BufferSize, and none while it waits for a writer of this
-// package. From a body that moves fast it takes several pieces into a larger one
+// It holds a buffer of BufferSize, a quarter of that where the body moves slowly,
+// and none while it waits for a writer of this package. From a body that moves fast it takes several pieces into a larger one
 // before it writes, since a write costs more than the bytes in it; what is held
 // back is never more than that buffer, and never waits for a piece that does not
 // fill a TLS record.
@@ -42,7 +43,7 @@ func (b *Buffers) Copy(w io.Writer, r io.Reader) (written int64, err error) {
 			}
 		}
 		var n int
-		n, more, err = b.piece(w, r, pace.fast)
+		n, more, err = piece(w, r, b.of(pace))
 		written += int64(n)
 		pace.moved(n, b.now())
 	}
@@ -50,8 +51,7 @@ func (b *Buffers) Copy(w io.Writer, r io.Reader) (written int64, err error) {
 }
 
 // piece copies what is read at once, and says whether there may be more.
-func (b *Buffers) piece(w io.Writer, r io.Reader, fast bool) (written int, more bool, err error) {
-	pool := b.of(fast)
+func piece(w io.Writer, r io.Reader, pool *sync.Pool) (written int, more bool, err error) {
 	buffer := get(pool)
 	defer pool.Put(buffer)
 	n, failed := fill(r, *buffer)

@@ -87,14 +87,16 @@ func TestPace(t *testing.T) {
 		after time.Duration
 		bytes int
 		fast  bool
+		slow  bool
 	}
 	const half = stretch / 2
 	for name, steps := range map[string][]step{
-		"fast":                {{0, half, false}, {brisk / 3, half, true}, {brisk / 3, half, true}},
-		"slow":                {{0, half, false}, {pause, 1, false}, {pause, 1, false}, {pause, half, false}, {1, half, false}},
-		"fast, then slow":     {{0, half, false}, {1, half, true}, {pause, 1, true}, {pause, 1, true}, {pause, stretch, false}},
-		"fast, then a pause":  {{0, half, false}, {1, half, true}, {pause + 1, 1, false}},
-		"a pause begins anew": {{0, stretch - 1, false}, {pause + 1, 1, false}, {1, stretch - 2, false}, {1, 1, true}},
+		"fast":                {{0, half, false, false}, {brisk / 3, half, true, false}, {brisk / 3, half, true, false}},
+		"neither":             {{0, half, false, false}, {pause, 1, false, false}, {pause, 1, false, false}, {pause, half, false, false}, {1, half, false, false}},
+		"fast, then neither":  {{0, half, false, false}, {1, half, true, false}, {pause, 1, true, false}, {pause, 1, true, false}, {pause, stretch, false, false}},
+		"fast, then a pause":  {{0, half, false, false}, {1, half, true, false}, {pause + 1, 1, false, true}},
+		"a pause begins anew": {{0, stretch - 1, false, false}, {pause + 1, 1, false, true}, {1, stretch - 2, false, false}, {1, 1, true, false}},
+		"slow":                {{0, 1, false, false}, {pause + 1, 1, false, true}, {1, trickle - 2, false, true}, {1, 1, false, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -102,8 +104,8 @@ func TestPace(t *testing.T) {
 			now := begin
 			for i, s := range steps {
 				now = now.Add(s.after)
-				if p.moved(s.bytes, now); p.fast != s.fast {
-					t.Fatalf("step %d: fast is %t", i, p.fast)
+				if p.moved(s.bytes, now); p.fast != s.fast || p.slow != s.slow {
+					t.Fatalf("step %d: fast is %t, slow is %t", i, p.fast, p.slow)
 				}
 			}
 		})

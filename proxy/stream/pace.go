@@ -8,12 +8,15 @@ const (
 	brisk   = 250 * time.Millisecond
 	// pause is how long bytes that move fast may stand still.
 	pause = 100 * time.Millisecond
+	// trickle is what must move after a pause for a stream not to be slow.
+	trickle = 256 << 10
 )
 
 // pace says whether bytes move so fast that it pays to hold more of them. A
 // stream has to earn that: thousands may be open to readers that are slow.
 type pace struct {
 	fast  bool
+	slow  bool      // it stood still, and has not moved much since
 	begun time.Time // of the stretch
 	last  time.Time
 	bytes int // within the stretch
@@ -22,10 +25,12 @@ type pace struct {
 // moved tells of bytes that have moved now.
 func (p *pace) moved(n int, now time.Time) {
 	if now.Sub(p.last) > pause {
+		p.slow = !p.last.IsZero()
 		p.fast, p.begun, p.bytes = false, now, 0
 	}
 	p.last = now
 	p.bytes += n
+	p.slow = p.slow && p.bytes < trickle
 	if p.bytes >= stretch {
 		p.fast = now.Sub(p.begun) <= brisk
 		p.begun, p.bytes = now, 0

@@ -12,6 +12,8 @@ import (
 const (
 	// BufferSize is what a body holds of memory on its way.
 	BufferSize = record
+	// littleSize is what it holds while it moves slowly: thousands may wait for clients that do not read.
+	littleSize = record / 4
 	// largeSize is what it holds while it moves fast: some records.
 	largeSize = 16 * record
 	// joinedSize is for what TLS makes of as much, and of a header before it.
@@ -87,8 +89,8 @@ func (w *Response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Buffers are what bodies are copied through. Make it by NewBuffers.
 type Buffers struct {
-	small, large, joined sync.Pool // of *[]byte
-	now                  func() time.Time
+	little, small, large, joined sync.Pool // of *[]byte
+	now                          func() time.Time
 }
 
 // NewBuffers returns buffers that are made when they are needed.
@@ -96,15 +98,19 @@ func NewBuffers() *Buffers {
 	sized := func(size int) sync.Pool {
 		return sync.Pool{New: func() any { return new(make([]byte, size)) }}
 	}
-	return &Buffers{small: sized(BufferSize), large: sized(largeSize), joined: sized(joinedSize), now: time.Now}
+	return &Buffers{little: sized(littleSize), small: sized(BufferSize), large: sized(largeSize), joined: sized(joinedSize), now: time.Now}
 }
 
 // of returns the pool of the buffers for a pace.
-func (b *Buffers) of(fast bool) *sync.Pool {
-	if fast {
+func (b *Buffers) of(p pace) *sync.Pool {
+	switch {
+	case p.fast:
 		return &b.large
+	case p.slow:
+		return &b.little
+	default:
+		return &b.small
 	}
-	return &b.small
 }
 
 func get(pool *sync.Pool) *[]byte {
