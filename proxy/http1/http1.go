@@ -11,9 +11,8 @@
 //
 // A connection serves the next request if both ends have said all of the last
 // one and nothing more: bytes that nobody asked for, whenever they come, close it,
-// since they would be taken for the next answer. What a request's body is still
-// needed for while the answer is there is written by one goroutine for that
-// request, which ends with it.
+// since they would be taken for the next answer. A request that has a body is
+// written by a goroutine of its own, since its answer may come before its end.
 //
 // There is no HTTP/2, proxy, cookie, redirect, compression or upgrade, and no
 // repetition of requests.

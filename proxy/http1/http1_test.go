@@ -276,6 +276,24 @@ func TestWhatComesLater(t *testing.T) {
 	}
 }
 
+// opaque is a connection that the kernel cannot be asked about, as TLS to a parent proxy.
+type opaque struct{ net.Conn }
+
+// TestConnectionsThatNobodyKnowsOf: one that may hold what nobody asked for serves no other request.
+func TestConnectionsThatNobodyKnowsOf(t *testing.T) {
+	t.Parallel()
+	s := serve(t, false, says(plainAnswer))
+	s.transport.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return opaque{conn}, err
+	}
+	for n := range int32(2) {
+		if got, err := s.ask(t, http.MethodGet); got != "hello" || err != nil || s.connections.Load() != n+1 {
+			t.Errorf("%q, %v, on %d connections", got, err, s.connections.Load())
+		}
+	}
+}
+
 // TestAnswerNotReadToItsEnd: who closes a body early closes the connection with it.
 func TestAnswerNotReadToItsEnd(t *testing.T) {
 	t.Parallel()

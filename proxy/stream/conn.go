@@ -163,7 +163,8 @@ func (c *Client) holds() bool {
 }
 
 // Quiet reports whether all that has come on a connection was read, and its far end has not closed it, so that it
-// can be used anew. Nobody may read from it meanwhile.
+// can be used anew. Of one that the kernel cannot be asked about, such as TLS to a parent proxy, nobody knows: it is
+// not. Nobody may read from it meanwhile.
 func Quiet(conn net.Conn) bool {
 	if c, ok := conn.(*Client); ok {
 		return !c.kernel.talks() && !c.holds()
@@ -195,10 +196,10 @@ func (k kernel) ready() error {
 	})
 }
 
-// talks reports whether there is something to read, be it the end.
+// talks reports whether there may be something to read, be it the end.
 func (k kernel) talks() (yes bool) {
 	if k.RawConn == nil {
-		return false
+		return true
 	}
 	err := k.Control(func(fd uintptr) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // as above
