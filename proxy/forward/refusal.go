@@ -27,6 +27,8 @@ const (
 	ReasonTargetInvalid = "TargetInvalid"
 	// ReasonTooManyTunnels: there are as many tunnels as may be.
 	ReasonTooManyTunnels = "TooManyTunnels"
+	// ReasonEnding: the proxy ends, and makes no tunnels any more.
+	ReasonEnding = "Ending"
 	// ReasonTooManyRequests: as many requests as may be have no answer yet.
 	ReasonTooManyRequests = "TooManyRequests"
 	// ReasonAuthorityPending: the Connector's certificate authority is not there yet.
@@ -101,7 +103,7 @@ func (p *Proxy) tell(namespace string, no *refusal) {
 	}
 	switch no.status {
 	case http.StatusForbidden, http.StatusProxyAuthRequired, http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusBadGateway, http.StatusGatewayTimeout:
-		if no.reason != ReasonClientGone {
+		if no.reason != ReasonClientGone && no.reason != ReasonEnding {
 			p.Events.Event(namespace, no.reason, no.message)
 		}
 	}

@@ -55,7 +55,7 @@ func (v *visit) tunnel(client net.Conn) {
 		return
 	}
 	client, begun := begin(client, far)
-	if !begun || !reply(client, established) {
+	if !begun {
 		_ = far.Close()
 		v.turnAway(client, nil)
 		return
@@ -63,9 +63,18 @@ func (v *visit) tunnel(client net.Conn) {
 	t := &tunnel{visit: v, client: client, far: far, silence: v.Silence}
 	t.left.Store(2)
 	t.touch()
-	if t.ended = v.tunnels.add(t); t.ended == nil { // the proxy ends
-		t.close()
-		v.leave()
+	if t.ended = v.tunnels.add(t); t.ended == nil {
+		_ = far.Close()
+		v.turnAway(client, &refusal{
+			status: http.StatusServiceUnavailable, reason: ReasonEnding, after: 1, last: true,
+			message: "this proxy ends, and makes no tunnels any more; try again, another one will",
+		})
+		return
+	}
+	if !reply(client, established) {
+		_ = far.Close()
+		t.ended()
+		v.turnAway(client, nil)
 		return
 	}
 	// Not in this goroutine, whose stack has grown.
