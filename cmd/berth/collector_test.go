@@ -1,13 +1,61 @@
 package main
 
-import "testing"
+import (
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+)
 
 func TestGarbage(t *testing.T) {
 	for live, want := range map[uint64]int{
-		0: leastGarbage, 1: mostGarbage, 4 << 20: mostGarbage, 8 << 20: 300, 16 << 20: 100, 20 << 20: 60, 30 << 20: leastGarbage, 1 << 40: leastGarbage,
+		0: leastGarbage, 1: mostGarbage, 4 << 20: mostGarbage, 6 << 20: 300, 12 << 20: 100, 16 << 20: 50, 20 << 20: 20, 23 << 20: leastGarbage, 1 << 40: leastGarbage,
 	} {
-		if got := garbage(live); got != want {
+		if got := garbage(live, leastGarbage); got != want {
 			t.Errorf("beside %d bytes: %d%%, want %d%%", live, got, want)
 		}
+	}
+}
+
+// TestCollections: where they are rare there is little room for garbage, and where they cease to be frequent memory is given back.
+func TestCollections(t *testing.T) {
+	c := &collector{quiet: time.AfterFunc(time.Hour, giveBack)}
+	now := time.Now()
+	for i, step := range []struct {
+		after time.Duration
+		least int
+		waits bool
+	}{
+		{0, leastGarbage, false}, {rare - 1, busyGarbage, true}, {rare - 1, busyGarbage, true}, {rare, leastGarbage, false}, {1, busyGarbage, true},
+	} {
+		c.quiet.Stop()
+		now = now.Add(step.after)
+		if least := c.least(now); least != step.least {
+			t.Errorf("step %d: %d%%, want %d%%", i, least, step.least)
+		}
+		if waits := c.quiet.Stop(); waits != step.waits {
+			t.Errorf("step %d: memory will be given back is %t, want %t", i, waits, step.waits)
+		}
+	}
+}
+
+// TestGiveBack: what the heap has room for is given back where much lives, and kept where little does.
+func TestGiveBack(t *testing.T) {
+	room := func() uint64 {
+		free := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}}
+		metrics.Read(free)
+		return free[0].Value.Uint64()
+	}
+	const much = 128 << 20
+	for _, live := range []int{0, 64 << 20} {
+		alive, dead := make([]byte, live), make([]byte, much)
+		runtime.KeepAlive(dead)
+		runtime.GC()
+		before := room()
+		giveBack()
+		if after := room(); (after+much/2 < before) != (live > 0) {
+			t.Errorf("beside %d bytes that live there was room for %d, and is for %d", live, before, after)
+		}
+		runtime.KeepAlive(alive)
 	}
 }

@@ -121,7 +121,7 @@ type Client struct {
 	*tls.Conn
 
 	below  *Conn
-	kernel kernel
+	kernel *kernel
 }
 
 // ReadFrom implements io.ReaderFrom.
@@ -135,7 +135,7 @@ type pieces struct{ *Client }
 // Write implements io.Writer.
 func (p pieces) Write(b []byte) (int, error) { return p.below.join(p.Conn, b) }
 
-func (p pieces) ready() error { return p.kernel.ready() }
+func (p pieces) ready(fast bool) error { return p.kernel.ready(fast) }
 
 // nothing is a timeout, which crypto/tls does not take for the connection's end.
 type nothing struct{}
@@ -172,36 +172,60 @@ func Quiet(conn net.Conn) bool {
 	return !kernelOf(conn).talks()
 }
 
-// kernel knows whether the kernel has room for what is to be written; without a connection it always has.
-type kernel struct{ syscall.RawConn }
-
-func kernelOf(conn net.Conn) kernel {
-	if c, ok := conn.(syscall.Conn); ok {
-		if raw, err := c.SyscallConn(); err == nil {
-			return kernel{raw}
-		}
-	}
-	return kernel{}
+// kernel is a connection as the kernel knows it; nil is one that it cannot be asked about.
+type kernel struct {
+	raw     syscall.RawConn
+	limited bool // in what it takes before the far end does
 }
 
-// ready returns once there is room, or the connection is at its end, or its deadline for writes has passed.
-func (k kernel) ready() error {
-	if k.RawConn == nil {
+func kernelOf(conn net.Conn) *kernel {
+	if c, ok := conn.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			return &kernel{raw: raw}
+		}
+	}
+	return nil
+}
+
+// ready returns once there is room, or the connection is at its end, or its deadline for writes has passed. For what
+// moves fast there always is.
+func (k *kernel) ready(fast bool) error {
+	if k == nil {
 		return nil
 	}
-	return k.Write(func(fd uintptr) bool {
+	k.limit(!fast)
+	if fast {
+		return nil
+	}
+	return k.raw.Write(func(fd uintptr) bool {
 		// To ask is also what has the kernel tell when there is room again.
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, 0) //nolint:gosec // the kernel gives out smaller ones
 		return n > 0 || err != nil
 	})
 }
 
+// limit has the kernel take littleUnsent, or as much as it likes: some MiB for each client that does not read, until
+// it has no more for any connection at all.
+func (k *kernel) limit(on bool) {
+	if k.limited == on {
+		return
+	}
+	k.limited = on
+	most := 0
+	if on {
+		most = littleUnsent
+	}
+	_ = k.raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, most) // what is not TCP does without
+	})
+}
+
 // talks reports whether there may be something to read, be it the end.
-func (k kernel) talks() (yes bool) {
-	if k.RawConn == nil {
+func (k *kernel) talks() (yes bool) {
+	if k == nil {
 		return true
 	}
-	err := k.Control(func(fd uintptr) {
+	err := k.raw.Control(func(fd uintptr) {
 		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // as above
 		yes = n > 0 || err != nil
 	})
@@ -213,7 +237,7 @@ type frontKey struct{}
 // front is the connection that a server has taken.
 type front struct {
 	below  *Conn // nil: in clear
-	kernel kernel
+	kernel *kernel
 }
 
 // ConnContext is that of a http.Server: responses know of their connection.

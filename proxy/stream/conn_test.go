@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // written is a connection that keeps what each write had.
@@ -251,31 +253,36 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// TestReady: the kernel has room until it has none, and again once the far end has read; a deadline ends the wait.
-func TestReady(t *testing.T) {
-	t.Parallel()
+// connected returns both ends of a connection.
+func connected(t *testing.T) (near, far net.Conn) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	near, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
+	if near, err = net.Dial("tcp", listener.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	defer near.Close()
-	far, err := listener.Accept()
-	if err != nil {
+	t.Cleanup(func() { _ = near.Close() })
+	if far, err = listener.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	defer far.Close()
+	t.Cleanup(func() { _ = far.Close() })
+	return near, far
+}
+
+// TestReady: the kernel has room until it has none, and again once the far end has read; a deadline ends the wait.
+func TestReady(t *testing.T) {
+	t.Parallel()
+	near, far := connected(t)
 	k := kernelOf(near)
 	written, full := int64(0), false
 	for tries := 0; !full; tries++ { // what is full for a moment may have room again
 		_ = near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 		n, err := near.Write(make([]byte, 64<<20))
 		written += int64(n)
-		full = err != nil && errors.Is(k.ready(), os.ErrDeadlineExceeded)
+		full = err != nil && errors.Is(k.ready(false), os.ErrDeadlineExceeded)
 		if tries == 100 {
 			t.Fatal("there is always room")
 		}
@@ -286,14 +293,56 @@ func TestReady(t *testing.T) {
 		_, err := io.CopyN(io.Discard, far, written)
 		read <- err
 	}()
-	if err := errors.Join(k.ready(), <-read); err != nil {
+	if err := errors.Join(k.ready(false), <-read); err != nil {
 		t.Fatal(err)
 	}
-	if err := (kernel{}).ready(); err != nil {
+	if err := (*kernel)(nil).ready(false); err != nil {
 		t.Errorf("of no connection: %v", err)
 	}
 	_ = near.Close()
-	if err := k.ready(); !errors.Is(err, net.ErrClosed) {
+	if err := k.ready(false); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("of one that was closed: %v", err)
+	}
+}
+
+// TestLimit: the kernel takes little of what the far end does not read, unless it moves fast; and then little again.
+func TestLimit(t *testing.T) {
+	t.Parallel()
+	near, _ := connected(t)
+	k, piece := kernelOf(near), make([]byte, record)
+	unsent := func() (n int) {
+		t.Helper()
+		var err error
+		if failed := k.raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQNSD) }); failed != nil || err != nil {
+			t.Fatal(failed, err)
+		}
+		return n
+	}
+	// fill writes pieces until there is no room for any, and fails where one had to wait that there was said to be room for.
+	fill := func(fast bool) {
+		t.Helper()
+		for {
+			_ = near.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
+			if k.ready(fast) != nil {
+				return
+			}
+			n, err := near.Write(piece)
+			if fast && err != nil {
+				return
+			} else if err != nil {
+				t.Fatalf("after %d bytes: %v", n, err)
+			}
+		}
+	}
+	fill(false)
+	if n := unsent(); n > littleUnsent {
+		t.Errorf("slow: the kernel holds %d bytes, want at most %d", n, littleUnsent)
+	}
+	fill(true)
+	if n := unsent(); n <= 2*littleUnsent { // it takes a packet more than it is told to
+		t.Errorf("fast: the kernel holds %d bytes, want more than %d", n, 2*littleUnsent)
+	}
+	if err := k.ready(false); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("slow again: there is room, %v", err)
 	}
 }

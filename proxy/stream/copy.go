@@ -30,15 +30,17 @@ func (b *Buffers) Answer(w *Response, r *http.Response) error {
 // took. What was read before an error is written first.
 //
 // It holds a buffer of BufferSize, a quarter of that where the body moves slowly,
-// and none while it waits for a writer of this package. From a body that moves
+// and none while it waits for a writer of this package, for which the kernel holds
+// little either. From a body that moves
 // fast it takes several pieces into a larger one before it writes, since a write
 // costs more than the bytes in it; what is held back is never more than that
 // buffer, and never waits for a piece that does not fill a TLS record.
 func (b *Buffers) Copy(w io.Writer, r io.Reader) (written int64, err error) {
 	var pace pace
+	to, waits := w.(waiting)
 	for more := true; more && err == nil; {
-		if to, ok := w.(waiting); ok && written > 0 && !pace.fast {
-			if err := to.ready(); err != nil {
+		if waits && written > 0 {
+			if err := to.ready(pace.fast); err != nil {
 				return written, err
 			}
 		}
@@ -66,8 +68,8 @@ func piece(w io.Writer, r io.Reader, pool *sync.Pool) (written int, more bool, e
 	return written, true, failed
 }
 
-// waiting is a writer that knows when it can be written to.
-type waiting interface{ ready() error }
+// waiting is a writer that knows when it can be written to. What is written fast is not waited for.
+type waiting interface{ ready(fast bool) error }
 
 // fill reads until the buffer is full or there is less than a record to read.
 func fill(r io.Reader, buffer []byte) (n int, err error) {

@@ -115,34 +115,40 @@ func TestPace(t *testing.T) {
 // patient is a writer that says when it is ready.
 type patient struct {
 	writes
-	asked int
+	asked int // about what is not fast
+	fast  bool
 	err   error
 }
 
-func (p *patient) ready() error {
-	p.asked++
+func (p *patient) ready(fast bool) error {
+	if fast {
+		p.fast = true
+	} else {
+		p.asked++
+	}
 	return p.err
 }
 
-// TestCopyWaits: a writer is asked whether it is ready before each piece but the first, while it moves slowly.
+// TestCopyWaits: a writer is asked whether it is ready before each piece but the first, and told what moves fast.
 func TestCopyWaits(t *testing.T) {
 	t.Parallel()
 	late := errors.New("late")
 	for name, tc := range map[string]struct {
 		size, asked int
+		fast        bool
 		ready, want error
 	}{
 		"one piece":   {size: record - 1, asked: 1},
 		"four":        {size: 4 * record, asked: 4},
-		"fast":        {size: 2 * stretch, asked: stretch/record - 1},
+		"fast":        {size: 2 * stretch, asked: stretch/record - 1, fast: true},
 		"never ready": {size: 4 * record, asked: 1, ready: late, want: late},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			to := &patient{err: tc.ready}
 			n, err := inNoTime().Copy(to, bytes.NewReader(random(tc.size)))
-			if !errors.Is(err, tc.want) || to.asked != tc.asked {
-				t.Errorf("asked %d times, want %d; %v", to.asked, tc.asked, err)
+			if !errors.Is(err, tc.want) || to.asked != tc.asked || to.fast != tc.fast {
+				t.Errorf("asked %d times, want %d; fast is %t; %v", to.asked, tc.asked, to.fast, err)
 			}
 			if want := int64(tc.size); err == nil && n != want {
 				t.Errorf("%d bytes, want %d", n, want)

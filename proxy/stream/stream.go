@@ -16,6 +16,8 @@ const (
 	littleSize = record / 4
 	// largeSize is what it holds while it moves fast: some records.
 	largeSize = 16 * record
+	// littleUnsent is how much the kernel takes of a body that does not move fast before its client does.
+	littleUnsent = 8 * record
 	// joinedSize is for what TLS makes of as much, and of a header before it.
 	joinedSize = largeSize + record/2
 )
@@ -72,9 +74,9 @@ func (w *Response) Write(p []byte) (int, error) {
 }
 
 // ready waits for the client to take more: who waits so holds no buffer meanwhile.
-func (w *Response) ready() error {
+func (w *Response) ready(fast bool) error {
 	w.extend(time.Now())
-	return w.front.kernel.ready()
+	return w.front.kernel.ready(fast)
 }
 
 // extend gives the client its time anew.
