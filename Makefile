@@ -47,6 +47,8 @@ test: test-unit test-api conformance test-clients test-cluster ## run all tests;
 test-unit: $(BIN)/gotestsum ## run the tests that any user can, under the race detector
 	@[ "$(RACE)" ] || echo "WITHOUT the race detector: it needs gcc" >&2
 	CGO_ENABLED=$(if $(RACE),1,0) $(call gotestsum,unit) -- $(RACE) -shuffle=on $(UNIT)
+	@echo "Running each benchmark once"
+	@CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -short -run '^$$' -bench . -benchtime 1x $(UNIT) >$(BIN)/benchmarks.txt 2>&1 || { cat $(BIN)/benchmarks.txt; exit 1; }
 	cd test/cluster && $(call gotestsum,cluster-unit) -- ./...
 	cd test/crio && $(call gotestsum,crio) -- -count=1 -tags containers_image_openpgp ./...
 

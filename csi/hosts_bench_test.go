@@ -17,9 +17,12 @@ func many(n int) []route.Connector {
 }
 
 // BenchmarkSync is a node of a cluster with 10,000 Connectors: at its first start, after one more Connector came, after
-// the certificate authority changed, and at a restart.
+// the certificate authority changed, and at a restart. With -short there are 100.
 func BenchmarkSync(b *testing.B) {
-	const connectors = 10_000
+	connectors := 10_000
+	if testing.Short() {
+		connectors = 100
+	}
 	all := many(connectors)
 	start := func(b *testing.B, dir string) *csi.HostsDir {
 		b.Helper()

@@ -77,9 +77,11 @@ func BenchmarkInterceptedAdmit(b *testing.B) {
 	v := &visit{Proxy: w.proxy, request: r, token: w.token("demo"), user: "berth", caller: caller, scheme: schemeHTTPS, target: egress.Target{Host: harborHost, Port: "443"}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if no := newExchange(v, nil, r).admit(); no != nil {
+		x := newExchange(v, nil, r)
+		if no := x.admit(); no != nil {
 			b.Fatal(no.message)
 		}
+		x.leave()
 	}
 }
 
