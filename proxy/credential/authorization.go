@@ -44,7 +44,7 @@ func (a Authorization) In(text string) bool {
 	return a.held != nil && a.held.token.In(text) || a.session != nil && a.session.basic.In(text)
 }
 
-// Exchanged reports whether the registry's token service took the credential,
+// Exchanged reports whether the registry or its token service took the credential,
 // so that the registry, where it refuses the request, does not refuse the credential.
 func (a Authorization) Exchanged() bool {
 	return a.held != nil && !a.session.basic.IsZero() || a.session != nil && a.session.standing.isProven()
@@ -58,7 +58,7 @@ type target struct {
 
 // Authorize returns what authorises a request that needs the scopes. Without
 // scopes that is the credential itself. A token is asked for through via, which
-// is the way to the registry too. The errors are *secret.Problem, *bearer.Error,
+// is the way to the registry too. The errors are *secret.Problem, *bearer.Error, ErrRefused,
 // that of via when the registry cannot be asked what it wants, and that of the context.
 func (s *Source) Authorize(ctx context.Context, c *access.Connector, via http.RoundTripper, scopes []bearer.Scope) (Authorization, error) {
 	for {
@@ -67,7 +67,7 @@ func (s *Source) Authorize(ctx context.Context, c *access.Connector, via http.Ro
 			return Authorization{}, err
 		}
 		a, err := session.authorize(ctx, target{c, via}, scopes)
-		if !bearer.IsRefusal(err) || !s.newer(ctx, c, session) {
+		if !isRefusal(err) || !s.newer(ctx, c, session) {
 			return a, err
 		}
 	}
@@ -94,6 +94,10 @@ func (s *Source) Again(ctx context.Context, c *access.Connector, via http.RoundT
 			a, err = s.Authorize(ctx, c, via, scopes)
 			return a, err == nil, err
 		}
+		refused.session.standing.mistrust()
+		if _, err = refused.session.itself(ctx, target{c, via}); isRefusal(err) {
+			return Authorization{}, false, err
+		}
 	}
 	return Authorization{}, false, nil
 }
@@ -104,7 +108,8 @@ func (s *Source) againWithout(ctx context.Context, to target, refused Authorizat
 	dropped := refused.drop(challenge)
 	switch {
 	case !hasTokens && !session.basic.IsZero(): // Harbor's catalog, which takes no token
-		return session.itself(), true, nil
+		a, err = session.itself(ctx, to)
+		return a, err == nil, err
 	case hasTokens && !covers(held.scopes, challenge.Scopes):
 		session.learnt.Store(&learnt{tokens: true, challenge: challenge, at: time.Now()})
 		return s.authorizeWith(ctx, to, join(challenge.Scopes))
@@ -114,12 +119,16 @@ func (s *Source) againWithout(ctx context.Context, to target, refused Authorizat
 	return Authorization{}, false, nil
 }
 
-// Drop sees to it that a token which the registry refused with this header
-// authorises no other request. It is for requests that cannot be sent again.
+// Drop sees to it that what the registry refused with this header authorises no
+// other request, but for a credential that turns out to be good. It is for
+// requests that cannot be sent again.
 func (a Authorization) Drop(header http.Header) {
-	if a.held != nil {
-		challenge, _ := bearer.ParseChallenge(header)
+	challenge, _ := bearer.ParseChallenge(header)
+	switch {
+	case a.held != nil:
 		a.drop(challenge)
+	case a.session != nil:
+		a.session.standing.mistrust()
 	}
 }
 
@@ -141,7 +150,7 @@ func (s *Source) authorizeWith(ctx context.Context, to target, scopes bearer.Sco
 			return Authorization{}, false, err
 		}
 		a, err := session.withToken(ctx, to, scopes)
-		if !bearer.IsRefusal(err) || !s.newer(ctx, to.connector, session) {
+		if !isRefusal(err) || !s.newer(ctx, to.connector, session) {
 			return a, err == nil, err
 		}
 	}

@@ -19,7 +19,9 @@
 //   - A token in use is renewed before it expires, while requests go on with it.
 //   - A credential that was not yet accepted is tried by one exchange at a time,
 //     and one that was refused not again before 1 s, 2 s, … 5 min have passed
-//     (standing): a wrong password must not lock the account.
+//     (standing): a wrong password must not lock the account. Where there is no
+//     token service, whether it is the credential that a registry refuses, and
+//     whether it still does, is asked in the same way, by a request for `/v2/`.
 //   - A registry may know of a new password a moment before its Secret does. So
 //     those who come upon a refused credential wait for another version of its
 //     Secret for a second, not for each request but for each refusal (Source.newer).

@@ -86,7 +86,7 @@ func hold(scopes bearer.Scope, token bearer.Token) *held {
 // authorize returns what authorises a request that needs the scopes.
 func (s *session) authorize(ctx context.Context, to target, scopes []bearer.Scope) (Authorization, error) {
 	if len(scopes) == 0 {
-		return s.itself(), nil
+		return s.itself(ctx, to)
 	}
 	joined := join(scopes)
 	if a, ok, err := s.cached(ctx, to, joined); ok {
@@ -97,13 +97,62 @@ func (s *session) authorize(ctx context.Context, to target, scopes []bearer.Scop
 		return Authorization{}, err
 	}
 	if !known.tokens {
-		return s.itself(), nil
+		return s.itself(ctx, to)
 	}
 	return s.withToken(ctx, to, joined)
 }
 
-// itself is the credential.
-func (s *session) itself() Authorization { return Authorization{session: s} }
+// itself returns the credential; one that is in doubt, once it was tried.
+func (s *session) itself(ctx context.Context, to target) (Authorization, error) {
+	if !s.basic.IsZero() && s.standing.isDoubtful() {
+		if err := s.try(alone{ctx}, to); err != nil { //nolint:contextcheck // it is the same, without its values
+			return Authorization{}, err
+		}
+	}
+	return Authorization{session: s}, nil
+}
+
+// try signs in, and returns an error where the credential is refused, or was so
+// short a time ago that it is not tried. What a token service says otherwise is
+// for those to know who want a token.
+func (s *session) try(ctx context.Context, to target) error {
+	ctx, cancel := context.WithTimeout(ctx, flightTime)
+	defer cancel()
+	known, err := s.learn(ctx, to)
+	if err != nil {
+		return err
+	}
+	if known.tokens {
+		if _, err := s.ask(ctx, to, ""); isRefusal(err) {
+			return err
+		}
+		return nil
+	}
+	settle, err := s.standing.admit(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.signIn(ctx, to)
+	settle(err)
+	if errors.Is(err, errUntold) {
+		return nil
+	}
+	return err
+}
+
+// signIn asks a registry for `/v2/` with the credential.
+func (s *session) signIn(ctx context.Context, to target) error {
+	status, _, err := ping(ctx, to, s.basic.Authorize)
+	switch {
+	case err != nil:
+		return err
+	case status == http.StatusUnauthorized:
+		return ErrRefused
+	case status != http.StatusOK:
+		return errUntold
+	}
+	return nil
+}
 
 // withToken returns a token of the scopes.
 func (s *session) withToken(ctx context.Context, to target, scopes bearer.Scope) (Authorization, error) {
@@ -210,11 +259,18 @@ func (s *session) learn(ctx context.Context, to target) (*learnt, error) {
 	asked := s.flights.DoChan("registry", func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(alone{ctx}), flightTime)
 		defer cancel()
-		found, err := ping(ctx, to) //nolint:contextcheck // it is for all who wait
-		if err == nil {
-			s.learnt.Store(found)
+		status, header, err := ping(ctx, to, anonymous) //nolint:contextcheck // it is for all who wait
+		if err != nil {
+			return (*learnt)(nil), err
 		}
-		return found, err
+		found := &learnt{at: time.Now()}
+		if status == http.StatusUnauthorized {
+			found.challenge, found.tokens = bearer.ParseChallenge(header)
+		} else {
+			found.unsure = status != http.StatusOK
+		}
+		s.learnt.Store(found)
+		return found, nil
 	})
 	if known != nil {
 		return known, nil
@@ -222,28 +278,26 @@ func (s *session) learn(ctx context.Context, to target) (*learnt, error) {
 	return await[*learnt](ctx, asked)
 }
 
-// ping asks a registry for `/v2/` without any credential.
-func ping(ctx context.Context, to target) (*learnt, error) {
+// ping asks a registry for `/v2/`.
+func ping(ctx context.Context, to target, authorize func(*http.Request)) (status int, header http.Header, err error) {
 	address := *to.connector.Address
 	address.Path += pingPath
 	request := (&http.Request{
 		Method: http.MethodGet, URL: &address, Host: address.Host, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"User-Agent": {userAgent}},
 	}).WithContext(ctx)
+	authorize(request)
 	response, err := to.via.RoundTrip(request)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	_, _ = io.CopyN(io.Discard, response.Body, discardLimit) // only for the sake of the connection
 	_ = response.Body.Close()
-	found := &learnt{at: time.Now()}
-	if response.StatusCode == http.StatusUnauthorized {
-		found.challenge, found.tokens = bearer.ParseChallenge(response.Header)
-	} else {
-		found.unsure = response.StatusCode != http.StatusOK
-	}
-	return found, nil
+	return response.StatusCode, response.Header, nil
 }
+
+// anonymous authorises nothing.
+func anonymous(*http.Request) {}
 
 // await waits for what others may wait for too, no longer than one's own context allows.
 func await[T any](ctx context.Context, results <-chan singleflight.Result) (T, error) {

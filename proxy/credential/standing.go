@@ -2,11 +2,22 @@ package credential
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
 	"berth.dev/berth/bearer"
 )
+
+// ErrRefused is that the registry itself, which has no token service, refused
+// the credential; it is not tried again before its time.
+var ErrRefused = errors.New("the registry refused the credential")
+
+// errUntold is an answer that says nothing about the credential.
+var errUntold = errors.New("neither accepted nor refused")
+
+// isRefusal reports whether the credential was refused, by whichever.
+func isRefusal(err error) bool { return bearer.IsRefusal(err) || errors.Is(err, ErrRefused) }
 
 const (
 	// shortestWait and longestWait are how long a refused credential is not tried again.
@@ -18,12 +29,15 @@ const (
 	hopeAgain = time.Minute
 )
 
-// standing is what came of a credential at a token service. The zero value is
-// that of one that was never tried.
+// standing is what came of a credential at a token service, or at a registry
+// without one. The zero value is that of one that was never tried.
 type standing struct {
 	mu sync.Mutex
 	// proven: the last that was said of it is that it is good.
-	proven bool
+	proven   bool
+	accepted time.Time
+	// doubtful: the last that was said of it, if anything was, is that it is not.
+	doubtful bool
 	// trying is closed when the one attempt of a credential that is not proven has ended; nil where none is on its way.
 	trying chan struct{}
 	// refusals in a row; before until there is no other attempt, but this error.
@@ -76,9 +90,12 @@ func (s *standing) settle(err error) {
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.proven, s.refusals, s.until, s.err, s.doubted = true, 0, time.Time{}, nil, time.Time{}
-	case bearer.IsRefusal(err) && !now.Before(s.until): // of many that set out together one counts
-		s.proven, s.err = false, err
+		s.proven, s.accepted, s.doubtful = true, now, false
+		s.refusals, s.until, s.err, s.doubted = 0, time.Time{}, nil, time.Time{}
+	case errors.Is(err, errUntold):
+		s.doubtful = false
+	case isRefusal(err) && !now.Before(s.until): // of many that set out together one counts
+		s.proven, s.doubtful, s.err = false, true, err
 		s.until = now.Add(min(shortestWait<<min(s.refusals, 16), longestWait))
 		s.refusals++
 		s.raise(now)
@@ -103,6 +120,23 @@ func (s *standing) hoping() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Since(s.doubted) < hope
+}
+
+// mistrust has it tried before it is used again, for it may be refused by now,
+// unless it was accepted a moment ago: requests that an account may not make
+// must not hold up all others.
+func (s *standing) mistrust() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.proven || time.Since(s.accepted) >= shortestWait {
+		s.proven, s.doubtful = false, true
+	}
+}
+
+func (s *standing) isDoubtful() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doubtful
 }
 
 func (s *standing) isProven() bool {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -28,7 +29,7 @@ type far struct {
 	password string
 	status   int           // of the token service, where the password is right; 0 is 200
 	takes    time.Duration // the token service, for each request
-	basic    bool          // there is no token service
+	basic    bool          // there is no token service; what is asked for is /v2/ itself
 	down     bool
 	pings    int
 	asked    []time.Time
@@ -44,7 +45,7 @@ func (f *far) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case f.down:
 		return nil, io.ErrUnexpectedEOF
-	case r.URL.Path == "/main/v2/":
+	case r.URL.Path == "/main/v2/" && (!f.basic || r.Header.Get("Authorization") == ""):
 		f.pings++
 		if r.Header.Get("Authorization") != "" {
 			return nil, errors.New("the ping carries a credential")
@@ -257,6 +258,85 @@ func TestWrongPasswordDoesNotLockTheAccount(t *testing.T) {
 	})
 }
 
+const basic = "Basic cm9ib3Q6cmlnaHQ="
+
+// TestWrongPasswordWithoutTokenService: what the registry refuses is tried no more by requests, and by one request for /v2/ at a time.
+func TestWrongPasswordWithoutTokenService(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		s.basic, s.takes = true, 10*time.Millisecond
+		s.rotate("1", "wrong")
+		var sent atomic.Int64
+		for range 600 { // a minute
+			var all sync.WaitGroup
+			for range 20 {
+				all.Go(func() {
+					a, err := s.Authorize(t.Context(), s.connector, s.far, []bearer.Scope{pull})
+					if err == nil {
+						sent.Add(1)
+						_, _, err = s.Again(t.Context(), s.connector, s.far, a, http.Header{}, nil)
+					}
+					if !errors.Is(err, ErrRefused) {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			time.Sleep(100 * time.Millisecond) //nolint:forbidigo // the test's own time
+		}
+		if s.most != 1 || s.attempts() > 7 || sent.Load() != 20 {
+			t.Errorf("%d attempts, %d at a time, and %d requests, want those that set out before the first answer", s.attempts(), s.most, sent.Load())
+		}
+		attempts := s.attempts()
+		s.want(t, ErrRefused.Error(), attempts)
+		s.set(func(f *far) { f.password = "wrong" })
+		time.Sleep(longestWait)                               //nolint:forbidigo // the test's own time
+		s.want(t, "Basic cm9ib3Q6d3Jvbmc=", attempts+1, pull) // which is right now
+		s.want(t, "Basic cm9ib3Q6d3Jvbmc=", attempts+1)
+		s.set(func(f *far) { f.password = "right" })
+		s.rotate("2", "right")
+		s.want(t, basic, attempts+1, pull)
+	})
+}
+
+// TestRegistryThatRefusesARequest: what an account may not do says nothing about its password.
+func TestRegistryThatRefusesARequest(t *testing.T) {
+	for name, status := range map[string]int{"takes the password": 0, "says nothing about it": http.StatusNotFound} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newScene()
+				s.basic, s.status = true, status
+				a, err := s.Authorize(t.Context(), s.connector, s.far, []bearer.Scope{pull})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, ok, err := s.Again(t.Context(), s.connector, s.far, a, http.Header{}, nil); ok || err != nil {
+					t.Errorf("again is %t, %v", ok, err)
+				}
+				if a.Exchanged() != (status == 0) {
+					t.Errorf("that it is good is known: %t", a.Exchanged())
+				}
+				s.want(t, basic, 1, pull)
+				a.Drop(http.Header{}) // it cannot be sent again
+				attempts := 1
+				if status != 0 {
+					attempts = 2
+				}
+				s.want(t, basic, attempts, pull) // what was accepted a moment ago is
+				time.Sleep(shortestWait)         //nolint:forbidigo // the test's own time
+				a.Drop(http.Header{})
+				s.want(t, basic, attempts+1, pull)
+				s.want(t, basic, attempts+1, pull)
+				s.set(func(f *far) { f.down = true })
+				a.Drop(http.Header{})
+				if _, ok, err := s.Again(t.Context(), s.connector, s.far, a, http.Header{}, nil); ok || err != nil {
+					t.Errorf("where nobody can be asked, again is %t, %v", ok, err)
+				}
+			})
+		})
+	}
+}
+
 func TestBackOffEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
@@ -328,7 +408,6 @@ func TestRegistryIsAskedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene()
 		s.basic = true
-		const basic = "Basic cm9ib3Q6cmlnaHQ="
 		s.want(t, basic, 0, pull)
 		s.want(t, basic, 0, pull)
 		if s.pings != 1 {

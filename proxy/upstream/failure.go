@@ -14,6 +14,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/secret"
 )
 
@@ -56,6 +57,9 @@ func (x *exchange) failed(err error) error {
 	}
 	if e, ok := errors.AsType[*bearer.Error](err); ok {
 		return unauthorised(x.connector, e)
+	}
+	if errors.Is(err, credential.ErrRefused) {
+		return refused(x.connector, http.StatusUnauthorized, false)
 	}
 	reason, detail := explain(err)
 	return &Error{Registry: x.connector.Registry, Reason: reason, Detail: detail, Err: err}
