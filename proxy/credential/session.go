@@ -58,6 +58,7 @@ type learnt struct {
 	challenge bearer.Challenge
 	at        time.Time
 	unsure    bool
+	open      bool // to everybody: what it answers says nothing about a credential
 }
 
 // stale reports whether it is time to ask again.
@@ -122,10 +123,13 @@ func (s *session) try(ctx context.Context, to target) error {
 	if err != nil {
 		return err
 	}
-	if known.tokens {
+	switch {
+	case known.tokens:
 		if _, err := s.ask(ctx, to, ""); isRefusal(err) {
 			return err
 		}
+		return nil
+	case known.open:
 		return nil
 	}
 	settle, err := s.standing.admit(ctx)
@@ -267,7 +271,8 @@ func (s *session) learn(ctx context.Context, to target) (*learnt, error) {
 		if status == http.StatusUnauthorized {
 			found.challenge, found.tokens = bearer.ParseChallenge(header)
 		} else {
-			found.unsure = status != http.StatusOK
+			found.open = status == http.StatusOK
+			found.unsure = !found.open
 		}
 		s.learnt.Store(found)
 		return found, nil

@@ -30,6 +30,7 @@ type far struct {
 	status   int           // of the token service, where the password is right; 0 is 200
 	takes    time.Duration // the token service, for each request
 	basic    bool          // there is no token service; what is asked for is /v2/ itself
+	open     bool          // it answers /v2/ for everybody
 	down     bool
 	pings    int
 	asked    []time.Time
@@ -49,6 +50,9 @@ func (f *far) RoundTrip(r *http.Request) (*http.Response, error) {
 		f.pings++
 		if r.Header.Get("Authorization") != "" {
 			return nil, errors.New("the ping carries a credential")
+		}
+		if f.open {
+			break
 		}
 		if !f.basic {
 			answer.Header().Set("Www-Authenticate", `Bearer realm="https://auth.example.com/token",service="far"`)
@@ -296,6 +300,24 @@ func TestWrongPasswordWithoutTokenService(t *testing.T) {
 		s.set(func(f *far) { f.password = "right" })
 		s.rotate("2", "right")
 		s.want(t, basic, attempts+1, pull)
+	})
+}
+
+// TestRegistryThatIsOpen: one that answers everybody cannot be asked whether a password is right.
+func TestRegistryThatIsOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene()
+		s.basic, s.open = true, true
+		for range 2 {
+			a, err := s.Authorize(t.Context(), s.connector, s.far, []bearer.Scope{pull})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok, err := s.Again(t.Context(), s.connector, s.far, a, http.Header{}, nil); ok || err != nil || a.Exchanged() {
+				t.Errorf("again is %t, %v; that it is good is known: %t", ok, err, a.Exchanged())
+			}
+		}
+		s.want(t, basic, 0, pull)
 	})
 }
 
