@@ -53,15 +53,15 @@ func (x *exchange) upload(r *http.Request) {
 	x.done(err == nil)
 }
 
-// uploaded tells that the request was written, or why not, and says how long the answer may take from now on; hopeless: there is none.
+// uploaded tells that the request was written, or why not, and says how long the answer may take from now on; hopeless: there will be none.
 func (x *exchange) uploaded(err error, hopeless bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.failure = err
 	switch {
+	case x.answered: // which may still be read
 	case hopeless:
 		x.conn.shut()
-	case x.answered:
 	case err != nil:
 		x.conn.await(lingers)
 	default:

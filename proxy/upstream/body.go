@@ -8,14 +8,14 @@ import (
 )
 
 // errWithdrawn ends a request whose body is to go with another one.
-var errWithdrawn = errors.New("the request is sent again with another credential")
+var errWithdrawn = errors.New("the request needs no body any more")
 
 // body is a client's request body on its way to the registry, in one attempt.
 //
-// It is not read before the registry has said that it wants it, nor while a
-// refusal may still withdraw it: where a registry refuses a request at once and
-// keeps the connection, it would be sent after all. Registries that say nothing
-// get it after a second.
+// It is not read before the registry has said that it wants it, nor begun once
+// it has answered: where a registry refuses a request at once and keeps the
+// connection, it would be sent after all, and the client told to send it.
+// Registries that say nothing get it after a second.
 type body struct {
 	from io.Reader
 

@@ -198,12 +198,7 @@ func (x *exchange) attempt() (*http.Response, error) {
 	x.body = newBody(x.request.Body)
 	out.Body = x.body
 	response, err := x.via.RoundTrip(out)
-	switch {
-	case err != nil:
-		x.body.withdraw()
-	case response.StatusCode != http.StatusUnauthorized:
-		x.body.Continue()
-	}
+	x.body.withdraw() // what has its answer before the registry wanted its body needs none
 	return response, err
 }
 
