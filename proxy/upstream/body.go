@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// errWithdrawn ends a request whose body is to go with another one.
+// errWithdrawn ends a request that was answered before its body was begun, or whose body is to go with another one.
 var errWithdrawn = errors.New("the request needs no body any more")
 
 // body is a client's request body on its way to the registry, in one attempt.

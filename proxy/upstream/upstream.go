@@ -148,9 +148,6 @@ func (x *exchange) send() (response *http.Response, err error) {
 		}
 	}
 	if response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden {
-		if x.body != nil {
-			x.body.withdraw()
-		}
 		discard(response)
 		return nil, refused(x.connector, response.StatusCode, x.authorised.Exchanged())
 	}
