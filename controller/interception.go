@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -59,16 +58,15 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 		c.Status.Proxy.InterceptionCABundle = ""
 		return func(ctx context.Context) error { return r.dropInterception(ctx, name) }, nil
 	}
-	stored, have, err := r.interception(ctx, c)
-	if err != nil {
-		return nil, err
+	next, stored, err := r.stepInterception(ctx, r.Client, c, scope)
+	if err == nil && stored != nil { // not by a cache that is behind: proxies may sign already with what it does not have
+		next, stored, err = r.stepInterception(ctx, r.Reader, c, scope)
 	}
-	next, changed, _, err := have.Step(name.String(), scope, r.Now())
 	if err != nil {
 		return nil, err
 	}
 	c.Status.Proxy.InterceptionCABundle = string(next.Bundle())
-	if !changed {
+	if stored == nil {
 		return nothing, nil
 	}
 	return func(ctx context.Context) error {
@@ -82,23 +80,27 @@ func (r *Connectors) examineInterception(ctx context.Context, c *v1alpha1.Connec
 
 func nothing(context.Context) error { return nil }
 
-// interception returns the Secret with a Connector's authority, and what is in
-// it; that of a deleted namesake is as none.
-func (r *Connectors) interception(ctx context.Context, c *v1alpha1.Connector) (*corev1.Secret, certs.Authorities, error) {
-	name := types.NamespacedName{Namespace: v1alpha1.InterceptionNamespace, Name: InterceptionSecret(route.Connector{Namespace: c.Namespace, Name: c.Name})}
+// stepInterception returns a Connector's authorities as they should be now, and
+// the Secret that is to hold them; nil where it does already. What is there of a
+// deleted namesake is as nothing.
+func (r *Connectors) stepInterception(ctx context.Context, reader client.Reader, c *v1alpha1.Connector, scope certs.Scope) (next certs.Authorities, stale *corev1.Secret, err error) {
+	connector := route.Connector{Namespace: c.Namespace, Name: c.Name}
+	name := types.NamespacedName{Namespace: v1alpha1.InterceptionNamespace, Name: InterceptionSecret(connector)}
 	s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: name.Namespace, Name: name.Name}}
-	if err := r.Client.Get(ctx, name, s); client.IgnoreNotFound(err) != nil {
+	if err := reader.Get(ctx, name, s); client.IgnoreNotFound(err) != nil {
 		return nil, nil, fmt.Errorf("read Secret '%s': %w", name, err)
 	}
+	var have certs.Authorities
 	if s.Labels[v1alpha1.LabelConnectorUID] != string(c.UID) {
 		metav1.SetMetaDataLabel(&s.ObjectMeta, v1alpha1.LabelConnectorUID, string(c.UID))
-		return s, nil, nil
-	}
-	have, err := certs.ParseAuthorities(s.Data)
-	if err != nil {
+	} else if have, err = certs.ParseAuthorities(s.Data); err != nil {
 		return nil, nil, fmt.Errorf("read Secret '%s': %w; delete it, and Berth makes a new authority", name, err)
 	}
-	return s, slices.Clip(have), nil
+	next, changed, _, err := have.Step(connector.String(), scope, r.Now())
+	if err != nil || !changed {
+		return next, nil, err
+	}
+	return next, s, nil
 }
 
 // dropInterception deletes the authority of a Connector that is gone, or needs none.

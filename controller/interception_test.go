@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"crypto/x509"
 	"slices"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"berth.dev/berth/api/v1alpha1"
@@ -87,6 +90,31 @@ func TestInterceptionIsPublishedFirst(t *testing.T) {
 	s.look(t)
 	if writes := s.writes.since(); !slices.Contains(writes, "create Secret demo.harbor") {
 		t.Errorf("writes %v", writes)
+	}
+}
+
+// A cache that has not seen the authority yet has nobody make another: the bundle
+// would be published, and the proxies sign with the one before.
+func TestInterceptionBehindTheCache(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, newRegistry(t, nil), harbor())
+	cluster, ok := s.Client.(client.WithWatch)
+	if !ok {
+		t.Fatal("the cluster cannot be watched")
+	}
+	s.Client = interceptor.NewClient(cluster, interceptor.Funcs{
+		Get: func(ctx context.Context, c client.WithWatch, name client.ObjectKey, o client.Object, options ...client.GetOption) error {
+			if name.Namespace == v1alpha1.InterceptionNamespace {
+				return apierrors.NewNotFound(corev1.Resource("secrets"), name.Name)
+			}
+			return c.Get(ctx, name, o, options...)
+		},
+	})
+	s.look(t)
+	first := read(t, cluster, "demo", "harbor", &v1alpha1.Connector{}).Status.Proxy.InterceptionCABundle
+	s.look(t)
+	if second := read(t, cluster, "demo", "harbor", &v1alpha1.Connector{}).Status.Proxy.InterceptionCABundle; second != first || first == "" {
+		t.Errorf("first\n%s\nthen\n%s", first, second)
 	}
 }
 
