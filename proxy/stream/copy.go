@@ -30,11 +30,11 @@ func (b *Buffers) Answer(w *Response, r *http.Response) error {
 // took. What was read before an error is written first.
 //
 // It holds a buffer of BufferSize, a quarter of that where the body moves slowly,
-// and none while it waits for a writer of this package, for which the kernel holds
-// little either. From a body that moves fast it takes several pieces into a larger
-// one before it writes, since a write costs more than the bytes in it; what is held
-// back is never more than that buffer, and never waits for a piece that does not
-// fill a TLS record.
+// up to 1 MiB where it moves fast, and none while it waits for a writer of this
+// package, for which the kernel holds little either. From a body that moves fast it
+// takes several pieces into a larger buffer before it writes, since a write costs
+// more than the bytes in it; what is held back is never more than that buffer, and
+// never waits for a piece that does not fill a TLS record.
 func (b *Buffers) Copy(w io.Writer, r io.Reader) (written int64, err error) {
 	var pace pace
 	to, waits := w.(waiting)

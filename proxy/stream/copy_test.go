@@ -36,19 +36,35 @@ func (w *writes) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
+// steady is a body that takes as long for each stretch of it.
+type steady struct {
+	io.Reader
+	each time.Duration
+	now  time.Time
+}
+
+func (s *steady) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	s.now = s.now.Add(s.each * time.Duration(n) / stretch)
+	return n, err
+}
+
 func TestCopy(t *testing.T) {
 	t.Parallel()
 	content := random(3*stretch + 12345)
 	broken := errors.New("broken")
 	for name, tc := range map[string]struct {
 		from    io.Reader
+		each    time.Duration // a stretch takes
 		err     error
 		largest int
 	}{
-		"fast":                          {from: bytes.NewReader(content), largest: largeSize},
-		"in pieces":                     {from: iotest.HalfReader(bytes.NewReader(content)), largest: largeSize * 31 / 32},
+		"faster":                        {from: bytes.NewReader(content), largest: hugeSize},
+		"fast":                          {from: bytes.NewReader(content), each: brisk, largest: largeSize},
+		"neither":                       {from: bytes.NewReader(content), each: 2 * brisk, largest: record},
+		"in pieces":                     {from: iotest.HalfReader(bytes.NewReader(content)), largest: hugeSize * 127 / 128},
 		"with its last bytes":           {from: iotest.DataErrReader(bytes.NewReader(content)), largest: 1 << 10},
-		"that breaks off":               {from: io.MultiReader(bytes.NewReader(content), iotest.ErrReader(broken)), err: broken, largest: largeSize},
+		"that breaks off":               {from: io.MultiReader(bytes.NewReader(content), iotest.ErrReader(broken)), err: broken, largest: hugeSize},
 		"of less than a stretch":        {from: bytes.NewReader(content[:stretch-1]), largest: record},
 		"empty":                         {from: bytes.NewReader(nil)},
 		"that breaks off with the rest": {from: iotest.TimeoutReader(bytes.NewReader(content[:100])), err: iotest.ErrTimeout, largest: 100},
@@ -56,7 +72,9 @@ func TestCopy(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var to writes
-			n, err := inNoTime().Copy(&to, tc.from)
+			buffers, from := NewBuffers(), &steady{tc.from, tc.each, time.Now()}
+			buffers.now = func() time.Time { return from.now }
+			n, err := buffers.Copy(&to, from)
 			if !errors.Is(err, tc.err) || n != int64(to.Len()) {
 				t.Errorf("%d bytes of %d, %v", n, to.Len(), err)
 			}
@@ -86,17 +104,18 @@ func TestPace(t *testing.T) {
 	type step struct {
 		after time.Duration
 		bytes int
-		fast  bool
-		slow  bool
+		want  string
 	}
 	const half = stretch / 2
 	for name, steps := range map[string][]step{
-		"fast":                {{0, half, false, false}, {brisk / 3, half, true, false}, {brisk / 3, half, true, false}},
-		"neither":             {{0, half, false, false}, {pause, 1, false, false}, {pause, 1, false, false}, {pause, half, false, false}, {1, half, false, false}},
-		"fast, then neither":  {{0, half, false, false}, {1, half, true, false}, {pause, 1, true, false}, {pause, 1, true, false}, {pause, stretch, false, false}},
-		"fast, then a pause":  {{0, half, false, false}, {1, half, true, false}, {pause + 1, 1, false, true}},
-		"a pause begins anew": {{0, stretch - 1, false, false}, {pause + 1, 1, false, true}, {1, stretch - 2, false, false}, {1, 1, true, false}},
-		"slow":                {{0, 1, false, false}, {pause + 1, 1, false, true}, {1, trickle - 2, false, true}, {1, 1, false, false}},
+		"faster":              {{0, half, ""}, {racing, half, "faster"}, {racing, stretch, "faster"}},
+		"fast":                {{0, half, ""}, {brisk / 3, half, "fast"}, {brisk / 3, half, "fast"}},
+		"faster, then fast":   {{0, half, ""}, {racing, half, "faster"}, {racing + 1, stretch, "fast"}, {1, stretch, "faster"}},
+		"neither":             {{0, half, ""}, {pause, 1, ""}, {pause, 1, ""}, {pause, half, ""}, {1, half, ""}},
+		"faster, then none":   {{0, half, ""}, {1, half, "faster"}, {pause, 1, "faster"}, {pause, 1, "faster"}, {pause, stretch, ""}},
+		"faster, then paused": {{0, half, ""}, {1, half, "faster"}, {pause + 1, 1, "slow"}},
+		"a pause begins anew": {{0, stretch - 1, ""}, {pause + 1, 1, "slow"}, {1, stretch - 2, ""}, {1, 1, "faster"}},
+		"slow":                {{0, 1, ""}, {pause + 1, 1, "slow"}, {1, trickle - 2, "slow"}, {1, 1, ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -104,11 +123,25 @@ func TestPace(t *testing.T) {
 			now := begin
 			for i, s := range steps {
 				now = now.Add(s.after)
-				if p.moved(s.bytes, now); p.fast != s.fast || p.slow != s.slow {
-					t.Fatalf("step %d: fast is %t, slow is %t", i, p.fast, p.slow)
+				p.moved(s.bytes, now)
+				if got := nameOf(p); got != s.want {
+					t.Fatalf("step %d: '%s', want '%s'", i, got, s.want)
 				}
 			}
 		})
+	}
+}
+
+func nameOf(p pace) string {
+	switch {
+	case p.fast && p.faster:
+		return "faster"
+	case p.fast:
+		return "fast"
+	case p.slow:
+		return "slow"
+	default:
+		return ""
 	}
 }
 

@@ -6,6 +6,8 @@ const (
 	// stretch is what must move within brisk for a pace to be fast: 16 MiB a second.
 	stretch = 4 << 20
 	brisk   = 250 * time.Millisecond
+	// racing is within what it must move for a pace to be more than fast: 64 MiB a second.
+	racing = brisk / 4
 	// pause is how long bytes that move fast may stand still.
 	pause = 100 * time.Millisecond
 	// trickle is what must move after a pause for a stream not to be slow.
@@ -15,24 +17,25 @@ const (
 // pace says whether bytes move so fast that it pays to hold more of them. A
 // stream has to earn that: thousands may be open to readers that are slow.
 type pace struct {
-	fast  bool
-	slow  bool      // it stood still, and has not moved much since
-	begun time.Time // of the stretch
-	last  time.Time
-	bytes int // within the stretch
+	fast, faster bool
+	slow         bool      // it stood still, and has not moved much since
+	begun        time.Time // of the stretch
+	last         time.Time
+	bytes        int // within the stretch
 }
 
 // moved tells of bytes that have moved now.
 func (p *pace) moved(n int, now time.Time) {
 	if now.Sub(p.last) > pause {
 		p.slow = !p.last.IsZero()
-		p.fast, p.begun, p.bytes = false, now, 0
+		p.fast, p.faster, p.begun, p.bytes = false, false, now, 0
 	}
 	p.last = now
 	p.bytes += n
 	p.slow = p.slow && p.bytes < trickle
 	if p.bytes >= stretch {
-		p.fast = now.Sub(p.begun) <= brisk
+		took := now.Sub(p.begun)
+		p.fast, p.faster = took <= brisk, took <= racing
 		p.begun, p.bytes = now, 0
 	}
 }
