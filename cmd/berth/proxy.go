@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"berth.dev/berth/certs"
 	"berth.dev/berth/controller"
 	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/accesslog"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/event"
 	"berth.dev/berth/proxy/forward"
@@ -44,6 +46,8 @@ type proxyOptions struct {
 	serve         serveOptions
 	forward       forwardOptions
 	static        staticOptions
+
+	access accesslog.Log
 }
 
 func proxyCommand() *cobra.Command {
@@ -73,6 +77,7 @@ func proxyCommand() *cobra.Command {
 
 // knowledge is what the proxy learns from the cluster while it runs.
 type knowledge struct {
+	access    accesslog.Log
 	catalogue access.Catalogue
 	keys      atomic.Pointer[token.PublicKeys]
 	addresses atomic.Pointer[[]netip.Addr]
@@ -96,11 +101,21 @@ type knowledge struct {
 	events *event.Teller
 }
 
+// logAccess begins the access log, which goes where all else is logged, as far as its level is asked for.
+func (o *proxyOptions) logAccess(ctx context.Context) (flush func()) {
+	lines := accesslog.NewBatch(os.Stderr)
+	if slog.Default().Enabled(ctx, slog.LevelInfo) {
+		o.access = accesslog.New(lines)
+	}
+	return lines.Flush
+}
+
 func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.serve.limits.check(); err != nil {
 		return badInput(err)
 	}
 	paceCollector()
+	defer o.logAccess(ctx)()
 	if o.static.directory != "" && o.serve.checkSources {
 		return badInput(errors.New("'--check-sources' may not stand with '--static': there are no Pods to look at"))
 	}
@@ -110,7 +125,7 @@ func (o *proxyOptions) run(ctx context.Context) error {
 	if err := o.static.refuse(); err != nil {
 		return badInput(err)
 	}
-	k := &knowledge{domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now)}
+	k := &knowledge{access: o.access, domain: o.clusterDomain, authorities: forward.NewAuthorities(time.Now)}
 	k.minter = certs.NewMinter(k.subjects, time.Now)
 	var err error
 	if k.settings, err = newConfiguration(o.forward.configuration); err != nil {
@@ -262,7 +277,7 @@ func (k *knowledge) handler(ctx context.Context, mgr ctrl.Manager, synced map[st
 		},
 		Upstream: k.registries,
 
-		ClusterDomain: k.domain, Log: slog.Default(), Now: time.Now,
+		ClusterDomain: k.domain, Access: k.access, Now: time.Now,
 		Metrics: metrics.Registry, Events: k.events,
 	})))
 }

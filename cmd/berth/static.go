@@ -97,7 +97,7 @@ func (o *proxyOptions) runStatic(ctx context.Context) error {
 		Identity:  identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudiencePull, token.AudienceProxy),
 		Upstream:  registries,
 
-		ClusterDomain: o.clusterDomain, Log: slog.Default(), Now: time.Now, Metrics: metrics.Registry,
+		ClusterDomain: o.clusterDomain, Access: o.access, Now: time.Now, Metrics: metrics.Registry,
 	}))}
 	metered, err := metricsserver.NewServer(metricsserver.Options{BindAddress: o.metricsAddress}, nil, nil)
 	if err != nil {

@@ -45,7 +45,7 @@ func (o *proxyOptions) staticForward(world *static.Directory, settings *configur
 			Identity: identity.New(world.Keys, staticNamespaces{world}, time.Now, token.AudienceProxy),
 			Egress:   out,
 			Policy:   policies.of, Trusted: func() []string { return settings.now().TrustedNamespaces },
-			Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
+			Access: o.access, Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		}),
 	}
 	return server, func(ctx context.Context) error { return interception.Start(ctx, world) }, nil

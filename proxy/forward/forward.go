@@ -42,6 +42,7 @@ import (
 	"berth.dev/berth/access"
 	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/accesslog"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/stream"
 )
@@ -94,8 +95,9 @@ type Options struct {
 	Trusted func() []string
 	// Authorities sign for the Connectors' hosts.
 	Authorities *Authorities
-	// Log gets the access log.
-	Log *slog.Logger
+	// Access is the access log, and Log is for all else.
+	Access accesslog.Log
+	Log    *slog.Logger
 	// Events tells callers why their requests failed; nil tells nobody.
 	Events Events
 	// Metrics is where the proxy's metrics are registered; nil is nowhere.
@@ -164,7 +166,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no := v.admit(); no != nil {
 		no.writeText(w)
 		v.tell(v.caller.Namespace, no)
-		v.log(no.status, no.reason, no.cause) //nolint:contextcheck // the visit has the request, and its context
+		v.log(no.status, no.reason, no.cause)
 		return
 	}
 	if r.Method == http.MethodConnect {
@@ -173,8 +175,8 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer v.leave()
 	if len(v.usable(v.caller.Caller)) > 0 {
-		newExchange(v, w, r).serve() //nolint:contextcheck // likewise
+		newExchange(v, w, r).serve()
 		return
 	}
-	v.forwardPlain(w) //nolint:contextcheck // likewise
+	v.forwardPlain(w) //nolint:contextcheck // the visit has the request, and its context
 }

@@ -132,5 +132,5 @@ func serveInner(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, errNoVisit.Error(), http.StatusMisdirectedRequest)
 		return
 	}
-	newExchange(v, w, r).serve() //nolint:contextcheck // the exchange has the request, and its context
+	newExchange(v, w, r).serve()
 }

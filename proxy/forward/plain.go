@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/textproto"
@@ -83,10 +82,13 @@ func (v *visit) forwardPlain(w http.ResponseWriter) {
 		r.Body, answer.Body = body, body
 	}
 	defer func() {
-		attributes := append(v.attributes(), slog.Int(keyStatus, answer.Status), slog.Int64(keyBytesOut, answer.Bytes),
-			slog.Int64(keyDuration, v.Now().Sub(v.begun).Milliseconds()))
 		v.metrics.other(kindPlain, answer.Status, 0, answer.Bytes)
-		v.Log.LogAttrs(r.Context(), slog.LevelInfo, "forward plain", attributes...)
+		now := v.Now()
+		line := v.line(now, "forward plain", r.Method)
+		line.Number(keyStatus, int64(answer.Status))
+		line.Number(keyBytesOut, answer.Bytes)
+		line.Number(keyDuration, now.Sub(v.begun).Milliseconds())
+		line.Write()
 	}()
 	v.dispatcher.ServeHTTP(answer, r)
 }

@@ -1,8 +1,10 @@
 package forward
 
 import (
-	"log/slog"
 	"time"
+
+	"berth.dev/berth/proxy/accesslog"
+	"berth.dev/berth/proxy/identity"
 )
 
 // The keys of the access log. No header, token, query string or path of another host ever stands under any of them.
@@ -24,35 +26,41 @@ const (
 	keyError      = "error"
 )
 
+// line begins one about a visit, and what was asked for by the method. The path of a request is none of it: it may hold a secret.
+func (v *visit) line(now time.Time, message, method string) accesslog.Line {
+	line := v.Access.Line(now, message)
+	line.Text(keyMethod, method)
+	line.Text(keySource, identity.Source(v.request))
+	line.Text(keyNamespace, v.caller.Namespace)
+	if v.target.Host != "" {
+		line.Text(keyTarget, v.target.Host+":"+v.target.Port)
+	}
+	return line
+}
+
 // log writes the one line of an exchange.
 func (x *exchange) log(now time.Time) {
-	attributes := x.visit.attributes()
-	attributes[0] = slog.String(keyMethod, x.request.Method)
-	add := func(key, value string) {
-		if value != "" {
-			attributes = append(attributes, slog.String(key, value))
-		}
-	}
+	line := x.visit.line(now, "forward request", x.request.Method)
 	if x.connector != nil {
-		add(keyConnector, x.connector.String())
+		line.Text(keyConnector, x.connector.String())
 	}
-	add(keyAction, string(x.action))
-	add(keyRepository, x.endpoint.Repository)
+	line.Text(keyAction, string(x.action))
+	line.Text(keyRepository, x.endpoint.Repository)
 	if x.own {
-		attributes = append(attributes, slog.Bool(keyOwn, true))
+		line.True(keyOwn)
 	}
-	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytesOut, x.writer.Bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	line.Number(keyStatus, int64(x.status()))
+	line.Number(keyBytesOut, x.writer.Bytes)
+	line.Number(keyDuration, now.Sub(x.begun).Milliseconds())
 	if x.body != nil {
-		attributes = append(attributes, slog.Int64(keyBytesIn, x.body.Bytes()))
+		line.Number(keyBytesIn, x.body.Bytes())
 	}
 	if x.upstreamStatus != 0 {
-		attributes = append(attributes, slog.Int(keyUpstream, x.upstreamStatus))
+		line.Number(keyUpstream, int64(x.upstreamStatus))
 	}
-	add(keyReason, x.reason)
-	if x.cause != nil {
-		add(keyError, x.cause.Error())
-	}
-	x.Log.LogAttrs(x.request.Context(), slog.LevelInfo, "forward request", attributes...)
+	line.Text(keyReason, x.reason)
+	line.Failure(keyError, x.cause)
+	line.Write()
 }
 
 // status is the answer's, for the log.

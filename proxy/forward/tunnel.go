@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -212,13 +211,16 @@ func (t *tunnel) rush(to, from net.Conn, count *atomic.Int64) (whole bool, err e
 func (t *tunnel) log() {
 	v := t.visit
 	v.metrics.other(kindTunnel, http.StatusOK, t.sent.Load(), t.got.Load())
-	attributes := append(v.attributes(),
-		slog.Int(keyStatus, http.StatusOK), slog.Int64(keyBytesOut, t.got.Load()), slog.Int64(keyBytesIn, t.sent.Load()),
-		slog.Int64(keyDuration, v.Now().Sub(v.begun).Milliseconds()))
+	now := v.Now()
+	line := v.line(now, "forward tunnel", v.request.Method)
+	line.Number(keyStatus, http.StatusOK)
+	line.Number(keyBytesOut, t.got.Load())
+	line.Number(keyBytesIn, t.sent.Load())
+	line.Number(keyDuration, now.Sub(v.begun).Milliseconds())
 	if reason := t.reason.Load(); reason != nil {
-		attributes = append(attributes, slog.String(keyReason, *reason))
+		line.Text(keyReason, *reason)
 	}
-	v.Log.LogAttrs(context.WithoutCancel(v.request.Context()), slog.LevelInfo, "forward tunnel", attributes...)
+	line.Write()
 }
 
 // tunnels are those that stand.

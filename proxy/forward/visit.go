@@ -3,7 +3,6 @@ package forward
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -146,28 +145,11 @@ func (v *visit) named() (names []route.Connector, ok bool) {
 func (v *visit) log(status int, reason string, cause error) {
 	v.metrics.other(kindRefused, status, 0, 0)
 	v.metrics.refuse(nil, reason)
-	attributes := append(v.attributes(), slog.Int(keyStatus, status), slog.String(keyReason, reason))
-	if cause != nil {
-		attributes = append(attributes, slog.String(keyError, cause.Error()))
-	}
-	v.Log.LogAttrs(v.request.Context(), slog.LevelInfo, "forward refused", attributes...)
-}
-
-// attributes are what every line about the visit begins with. The path of a request is none of them: it may hold a secret.
-func (v *visit) attributes() []slog.Attr {
-	attributes := make([]slog.Attr, 0, 12)
-	add := func(key, value string) {
-		if value != "" {
-			attributes = append(attributes, slog.String(key, value))
-		}
-	}
-	add(keyMethod, v.request.Method)
-	add(keySource, identity.Source(v.request))
-	add(keyNamespace, v.caller.Namespace)
-	if v.target.Host != "" {
-		add(keyTarget, v.target.Host+":"+v.target.Port)
-	}
-	return attributes
+	line := v.line(v.Now(), "forward refused", v.request.Method)
+	line.Number(keyStatus, int64(status))
+	line.Text(keyReason, reason)
+	line.Failure(keyError, cause)
+	line.Write()
 }
 
 // unidentified is for an error of Identities.

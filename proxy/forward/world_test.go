@@ -32,6 +32,7 @@ import (
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/certs"
 	"berth.dev/berth/egress"
+	"berth.dev/berth/proxy/accesslog"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/upstream"
@@ -116,6 +117,7 @@ func newWorld(t testing.TB, changes ...func(*Options)) *world {
 		Policy:      func(string) *egress.Policy { return w.policy },
 		Trusted:     func() []string { return []string{v1alpha1.SystemNamespace} },
 		Authorities: NewAuthorities(time.Now),
+		Access:      accesslog.New(w.log),
 		Log:         slog.New(slog.NewJSONHandler(w.log, nil)),
 		Now:         time.Now,
 	}

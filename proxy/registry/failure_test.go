@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -319,7 +318,7 @@ func BenchmarkHandler(b *testing.B) {
 	w := newWorld(b, upstream.Timeouts{})
 	manifest := strings.Repeat("m", 2048)
 	h := New(Options{
-		Catalogue: w.catalogue, ClusterDomain: v1alpha1.ClusterDomain, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Catalogue: w.catalogue, ClusterDomain: v1alpha1.ClusterDomain, Now: time.Now,
 		Identity: identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy),
 		Upstream: stub(func(r *http.Request) *http.Response {
 			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"x"}}, Body: io.NopCloser(strings.NewReader(manifest)), Request: r}

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"log/slog"
 	"time"
 
 	"berth.dev/berth/proxy/identity"
@@ -27,33 +26,28 @@ const (
 
 // log writes the one line of an exchange.
 func (x *exchange) log(now time.Time) {
-	attributes := make([]slog.Attr, 0, 14)
-	add := func(key, value string) {
-		if value != "" {
-			attributes = append(attributes, slog.String(key, value))
-		}
-	}
-	add(keyMethod, x.request.Method)
-	add(keySource, identity.Source(x.request))
-	add(keyNamespace, x.caller.Namespace)
+	line := x.Access.Line(now, "registry request")
+	line.Text(keyMethod, x.request.Method)
+	line.Text(keySource, identity.Source(x.request))
+	line.Text(keyNamespace, x.caller.Namespace)
 	if x.target.Kind != "" {
-		add(keyConnector, x.target.Connector.String())
-		add(keyAction, string(x.action))
-		add(keyRepository, x.target.Repository)
+		line.Text(keyConnector, x.target.Connector.String())
+		line.Text(keyAction, string(x.action))
+		line.Text(keyRepository, x.target.Repository)
 	}
 	if x.target.Kind == KindAPI {
-		add(keyPath, x.target.Reference)
+		line.Text(keyPath, x.target.Reference)
 	}
-	attributes = append(attributes, slog.Int(keyStatus, x.status()), slog.Int64(keyBytesOut, x.writer.Bytes), slog.Int64(keyDuration, now.Sub(x.begun).Milliseconds()))
+	line.Number(keyStatus, int64(x.status()))
+	line.Number(keyBytesOut, x.writer.Bytes)
+	line.Number(keyDuration, now.Sub(x.begun).Milliseconds())
 	if x.body != nil {
-		attributes = append(attributes, slog.Int64(keyBytesIn, x.body.Bytes()))
+		line.Number(keyBytesIn, x.body.Bytes())
 	}
 	if x.upstreamStatus != 0 {
-		attributes = append(attributes, slog.Int(keyUpstream, x.upstreamStatus))
+		line.Number(keyUpstream, int64(x.upstreamStatus))
 	}
-	add(keyReason, x.reason)
-	if x.cause != nil {
-		add(keyError, x.cause.Error())
-	}
-	x.Log.LogAttrs(x.request.Context(), slog.LevelInfo, "registry request", attributes...)
+	line.Text(keyReason, x.reason)
+	line.Failure(keyError, x.cause)
+	line.Write()
 }

@@ -32,7 +32,6 @@ package registry
 import (
 	"cmp"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -42,6 +41,7 @@ import (
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
 	"berth.dev/berth/bearer"
+	"berth.dev/berth/proxy/accesslog"
 	"berth.dev/berth/proxy/endpoint"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/stream"
@@ -85,8 +85,8 @@ type Options struct {
 	Upstream Upstream
 	// ClusterDomain is the DNS suffix of Services, such as 'cluster.local'.
 	ClusterDomain string
-	// Log gets the access log.
-	Log *slog.Logger
+	// Access is the access log.
+	Access accesslog.Log
 	// Now is the clock.
 	Now func() time.Time
 	// Patience is how long a client may stand still, taking its answer or sending its body; 0 is two minutes.
@@ -128,7 +128,7 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{handler: h, request: r, writer: stream.NewResponse(w, r, h.Patience), begun: h.Now(), reason: ReasonAborted}
 	h.metrics.inFlight.Inc()
-	defer x.end() //nolint:contextcheck // also when the answer is broken off, which is a panic
+	defer x.end()
 	no := x.admit()
 	switch {
 	case no != nil:

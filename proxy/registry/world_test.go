@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -24,6 +23,7 @@ import (
 
 	"berth.dev/berth/access"
 	"berth.dev/berth/api/v1alpha1"
+	"berth.dev/berth/proxy/accesslog"
 	"berth.dev/berth/proxy/credential"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/upstream"
@@ -96,7 +96,7 @@ func newWorld(t testing.TB, timeouts upstream.Timeouts) *world {
 		Identity:      identity.New(w.public.Load, w.namespaces, func() time.Time { return w.now }, token.AudiencePull, token.AudienceProxy),
 		Upstream:      registries,
 		ClusterDomain: v1alpha1.ClusterDomain,
-		Log:           slog.New(slog.NewJSONHandler(w.log, nil)),
+		Access:        accesslog.New(w.log),
 		Now:           time.Now,
 	})
 	return w
