@@ -474,6 +474,9 @@ func TestStaticProxy(t *testing.T) {
 			_ = response.Body.Close()
 		}
 		p.client.CloseIdleConnections()
+		for _, message := range []string{"registry request", "forward request"} {
+			p.log.await(t, func(line map[string]any) bool { return line["msg"] == message && line["repository"] == "team/slow" })
+		}
 		if err := p.command.Wait(); err != nil {
 			t.Errorf("it ends with %v", err)
 		}
