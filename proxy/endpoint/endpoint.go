@@ -70,7 +70,7 @@ type Endpoint struct {
 //	           | "blobs/uploads/" [ upload ] | "blobs/upload/" upload
 //	tag        = ( letter | digit | "_" ) *127( letter | digit | "_" | "." | "-" )
 //	digest     = algorithm ":" 1*( letter | digit | "=" | "_" | "-" )
-//	upload     = 1*512( letter | digit | "=" | "_" | "-" | "." | "~" )   ; not dots alone
+//	upload     = 1*512( letter | digit | "=" | "_" | "-" | "." | "~" )   ; not "." first
 //
 // There is nothing else: no '%', no dot segment, no empty segment, no backslash
 // fits the grammar, so what passes means the same to every server, and one thing

@@ -66,6 +66,7 @@ func TestParseRefuses(t *testing.T) {
 		"/v2/app/blobs/sha256:abc":   endpoint.ErrDigest,
 		"/v2/app/tags/all":           endpoint.ErrNone,
 		"/v2/app/blobs/uploads/..":   endpoint.ErrUpload,
+		"/v2/app/blobs/uploads/.u":   endpoint.ErrUpload,
 		"/v2/app/blobs/upload/":      endpoint.ErrUpload,
 		"/v2/app/blobs/uploads/a%2f": endpoint.ErrUpload,
 		"/v2/" + strings.Repeat("a", 256) + "/tags/list": endpoint.ErrRepository,

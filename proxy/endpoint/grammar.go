@@ -110,9 +110,9 @@ func isEncodedCharacter(c byte) bool { return isLetterOrDigit(c) || c == '=' || 
 
 // IsUpload reports whether s may name an upload. The registry chooses the name,
 // so anything goes that means the same to every server: what RFC 3986 calls
-// unreserved and '=', and not dots alone.
+// unreserved and '='. It does not start with '.', as no tag does.
 func IsUpload(s string) bool {
-	return s != "" && len(s) <= maxUpload && strings.Trim(s, ".") != "" && consistsOf(s, isUploadCharacter)
+	return s != "" && len(s) <= maxUpload && s[0] != '.' && consistsOf(s, isUploadCharacter)
 }
 
 func isUploadCharacter(c byte) bool { return isTagCharacter(c) || c == '=' || c == '~' }
