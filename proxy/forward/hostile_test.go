@@ -407,7 +407,7 @@ func TestManyTunnels(t *testing.T) {
 func TestSlowAndSilentClientsAreLetGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(o *Options) { o.Silence = 50 * time.Millisecond })
-	// Headers that never end: the server of the test world waits a second.
+	// Headers that never end.
 	conn, err := net.Dial("tcp", w.front.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)

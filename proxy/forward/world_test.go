@@ -129,7 +129,7 @@ func newWorld(t testing.TB, changes ...func(*Options)) *world {
 	w.front = httptest.NewUnstartedServer(w.proxy)
 	w.front.Listener = w.wire.listener(w.front.Listener)
 	w.front.Config.ErrorLog = log.New(w.log, "", 0)
-	w.front.Config.ReadHeaderTimeout, w.front.Config.MaxHeaderBytes = time.Second, mostHeader
+	w.front.Config.ReadHeaderTimeout, w.front.Config.MaxHeaderBytes = headerTimeout, mostHeader // what comes at once may be late on a machine that is busy
 	w.front.Start()
 	t.Cleanup(w.end)
 	return w
