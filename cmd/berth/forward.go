@@ -85,7 +85,7 @@ func (o *proxyOptions) addForward(mgr ctrl.Manager, k *knowledge, synced map[str
 			Identity: identity.Either{Berth: k.authenticator(token.AudienceProxy), ServiceAccounts: k.accounts},
 			Egress:   k.out,
 			Policy:   policies.of, Trusted: func() []string { return k.settings.now().TrustedNamespaces },
-			Events: k.events.About(v1alpha1.ProxySecret), Access: o.access, Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
+			Events: k.events.About(v1alpha1.ProxySecret), Access: k.access, Log: slog.Default(), Metrics: metrics.Registry, Now: time.Now,
 		}),
 	}
 	synced[listensForward] = server.listens.Load
