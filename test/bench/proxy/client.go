@@ -129,7 +129,7 @@ func (l *load) dial(ctx context.Context, network, address string) (net.Conn, err
 	return conn, err
 }
 
-// run sends the requests over the connections, after one on each that does not count.
+// run sends the requests over the connections.
 func (l *load) run(ctx context.Context, client *http.Client) (outcome, error) {
 	var out outcome
 	group, ctx := errgroup.WithContext(ctx)

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 )
@@ -32,53 +32,21 @@ type comparison struct {
 	out *results
 }
 
-// values are those of each round, by the name of the proxy.
-type values struct {
-	// done are the units of work in a second, and cost are the microseconds of the processors for each.
-	done, cost map[string][]float64
-}
-
-// unit says how much an outcome is.
-type unit struct {
-	name string
-	of   func(outcome) float64
-}
-
-func requests() unit { return unit{"request", func(o outcome) float64 { return float64(o.Requests) }} }
-
-func mebis() unit { return unit{"MiB", func(o outcome) float64 { return float64(o.Bytes) / mib }} }
-
-// by measures rounds of what a client does by each of the proxies. The first round does not count.
+// by measures rounds of what a client does by each of the proxies.
 func (m *comparison) by(ctx context.Context, rounds int, skip []string, u unit, url string, args ...string) (values, error) {
-	v := values{map[string][]float64{}, map[string][]float64{}}
-	for round := range rounds + 1 {
-		turn := slices.Clone(m.all)
-		if round%2 == 1 {
-			slices.Reverse(turn)
-		}
-		for _, i := range turn {
-			if slices.Contains(skip, i.name) {
-				continue
-			}
-			before, err := i.cpu()
-			if err != nil {
-				return v, err
-			}
-			o, err := m.client(ctx, url, "", "", slices.Concat(i.arguments(), args)...)
-			if err != nil {
-				return v, fmt.Errorf("%s: %w", i.name, err)
-			}
-			after, err := i.cpu()
-			if err != nil {
-				return v, err
-			}
-			if round > 0 {
-				v.done[i.name] = append(v.done[i.name], u.of(o)/o.Seconds)
-				v.cost[i.name] = append(v.cost[i.name], (after-before)*1e6/u.of(o))
-			}
+	proxies := map[string]*interceptor{}
+	var names []string
+	for _, i := range m.all {
+		if !slices.Contains(skip, i.name) {
+			proxies[i.name] = i
+			names = append(names, i.name)
 		}
 	}
-	return v, nil
+	return byTurns(rounds, names, func(name string, _ bool) (sample, error) {
+		return taken(proxies[name].cpu, u, func() (outcome, error) {
+			return m.client(ctx, url, "", "", slices.Concat(proxies[name].arguments(), args)...)
+		})
+	})
 }
 
 // bar is what a ratio to a peer must reach.
@@ -90,15 +58,17 @@ type bar struct {
 // tell prints the ratios to the peers that were measured, and what stands behind them.
 func (m *comparison) tell(name string, u unit, v values, bars ...bar) {
 	for _, b := range bars {
-		if len(v.done[b.peer]) > 0 && b.least == 0 {
-			m.out.aim(name+"-to-"+b.peer, ratio(v.done["berth"], v.done[b.peer]), b.aim)
-		} else if len(v.done[b.peer]) > 0 {
-			m.out.atLeast(name+"-to-"+b.peer, ratio(v.done["berth"], v.done[b.peer]), b.least, b.aim)
+		switch {
+		case !v.has(b.peer):
+		case b.least == 0:
+			m.out.aim(name+"-to-"+b.peer, v.ratio("berth", b.peer), b.aim)
+		default:
+			m.out.atLeast(name+"-to-"+b.peer, v.ratio("berth", b.peer), b.least, b.aim)
 		}
 	}
 	for _, i := range m.all {
-		if len(v.done[i.name]) > 0 {
-			m.out.detailf("%s %.0f %s/s, at %.0f µs of the processors a %s", i.name, median(v.done[i.name]), u.name, median(v.cost[i.name]), u.name)
+		if v.has(i.name) {
+			m.out.detailf("%s %.0f %s/s, at %.0f µs of the processors a %s", i.name, median(v.done[i.name]), u.name, 1e6*median(v.cost[i.name]), u.name)
 		}
 	}
 }
@@ -154,20 +124,18 @@ func (s *stage) blindTunnels(ctx context.Context, out *results) error {
 		return err
 	}
 	defer bare.process.end()
-	var speeds [2][]float64
-	for round := range s.rounds + 1 {
-		for i, args := range [][]string{{"-proxy", ours.url, "-tunnel", s.plainRegistry}, nil} {
-			o, err := s.client(ctx, []string{"http://" + s.plainRegistry, bare.url}[i]+"/v2/"+blobPath(2*gib), username, password, args...)
-			if err != nil {
-				return err
-			}
-			if round > 0 {
-				speeds[i] = append(speeds[i], float64(o.Bytes)/mib/o.Seconds)
-			}
-		}
+	to := "/v2/" + blobPath(2*gib)
+	sides := map[string][]string{"berth": {"http://" + s.plainRegistry + to, "-proxy", ours.url, "-tunnel", s.plainRegistry}, "relay": {bare.url + to}}
+	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(sides)), func(name string, _ bool) (sample, error) {
+		return taken(ours.cpu, mebis(), func() (outcome, error) {
+			return s.client(ctx, sides[name][0], username, password, sides[name][1:]...)
+		})
+	})
+	if err != nil {
+		return err
 	}
-	out.atLeast("tunnel-to-relay", ratio(speeds[0], speeds[1]), 0.95, 0)
-	out.detailf("berth %.0f MiB/s, relay %.0f MiB/s", median(speeds[0]), median(speeds[1]))
+	out.atLeast("tunnel-to-relay", v.ratio("berth", "relay"), 0.95, 0)
+	out.detailf("berth %.0f MiB/s, relay %.0f MiB/s", median(v.done["berth"]), median(v.done["relay"]))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -48,18 +49,7 @@ func (s *stage) proxies(ctx context.Context) (map[string]*proxy, error) {
 	return all, nil
 }
 
-// names of the proxies, in an order that changes from round to round.
-func turn(all map[string]*proxy, round int) []string {
-	var names []string
-	for name := range all {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	if round%2 == 1 {
-		slices.Reverse(names)
-	}
-	return names
-}
+func names(all map[string]*proxy) []string { return slices.Sorted(maps.Keys(all)) }
 
 // blobs measures pulls of one large layer, one after the other.
 func (s *stage) blobs(ctx context.Context, out *results) error {
@@ -68,23 +58,16 @@ func (s *stage) blobs(ctx context.Context, out *results) error {
 		return err
 	}
 	for _, front := range []string{"plain", "tls"} {
-		speeds, cpus := map[string][]float64{}, map[string][]float64{}
-		for round := range s.rounds + 1 {
-			size := int64(2 * gib)
-			if round == 0 {
-				size = 64 * mib // connections and pools warm up
+		v, err := byTurns(s.rounds, names(all), func(name string, counts bool) (sample, error) {
+			if !counts {
+				return s.blob(ctx, all[name], front, 64*mib) // connections and pools warm up
 			}
-			for _, name := range turn(all, round) {
-				speed, cpu, err := s.blob(ctx, all[name], front, size)
-				if err != nil {
-					return err
-				}
-				if round > 0 {
-					speeds[name], cpus[name] = append(speeds[name], speed), append(cpus[name], cpu)
-				}
-			}
+			return s.blob(ctx, all[name], front, 2*gib)
+		})
+		if err != nil {
+			return err
 		}
-		tellBlobs(out, front, speeds, cpus)
+		tellBlobs(out, front, v)
 	}
 	for _, p := range all {
 		p.process.end()
@@ -92,18 +75,11 @@ func (s *stage) blobs(ctx context.Context, out *results) error {
 	return nil
 }
 
-// blob returns MiB a second, and seconds of the processors a GiB.
-func (s *stage) blob(ctx context.Context, p *proxy, front string, size int64) (speed, cpu float64, err error) {
-	before, err := p.process.cpu()
-	if err != nil {
-		return 0, 0, err
-	}
-	o, err := s.client(ctx, p.url(front)+blobPath(size), p.user, p.password)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%s: %w", p.name, err)
-	}
-	after, err := p.process.cpu()
-	return float64(o.Bytes) / mib / o.Seconds, (after - before) / (float64(o.Bytes) / gib), err
+// blob pulls one.
+func (s *stage) blob(ctx context.Context, p *proxy, front string, size int64) (sample, error) {
+	return taken(p.process.cpu, mebis(), func() (outcome, error) {
+		return s.client(ctx, p.url(front)+blobPath(size), p.user, p.password)
+	})
 }
 
 func (p *proxy) url(front string) string {
@@ -113,24 +89,23 @@ func (p *proxy) url(front string) string {
 	return p.plain
 }
 
-func tellBlobs(out *results, front string, speeds, cpus map[string][]float64) {
+func tellBlobs(out *results, front string, v values) {
 	for _, peer := range []struct {
 		name     string
 		bar, aim float64
 	}{{"bare", 1, 0}, {"nginx", 1, 0}, {"haproxy", 0.8, 1}} {
-		if len(speeds[peer.name]) == 0 {
-			continue
+		if v.has(peer.name) {
+			out.atLeast("blob-"+front+"-to-"+peer.name, v.ratio("berth", peer.name), peer.bar, peer.aim)
+			out.detailf("berth %.0f MiB/s, %s %.0f MiB/s", median(v.done["berth"]), peer.name, median(v.done[peer.name]))
 		}
-		out.atLeast("blob-"+front+"-to-"+peer.name, ratio(speeds["berth"], speeds[peer.name]), peer.bar, peer.aim)
-		out.detailf("berth %.0f MiB/s, %s %.0f MiB/s", median(speeds["berth"]), peer.name, median(speeds[peer.name]))
 	}
-	if len(cpus["bare"]) > 0 {
-		out.atMost("blob-"+front+"-cpu-to-bare", ratio(cpus["berth"], cpus["bare"]), 1, 0)
-		out.detailf("berth %.2f s/GiB, bare %.2f s/GiB", median(cpus["berth"]), median(cpus["bare"]))
+	if v.has("bare") {
+		out.atMost("blob-"+front+"-cpu-to-bare", ratio(v.cost["berth"], v.cost["bare"]), 1, 0)
+		out.detailf("berth %.2f s/GiB, bare %.2f s/GiB", 1024*median(v.cost["berth"]), 1024*median(v.cost["bare"]))
 	}
-	if len(cpus["haproxy"]) > 0 {
-		out.aim("blob-"+front+"-cpu-to-haproxy", ratio(cpus["berth"], cpus["haproxy"]), 1.2)
-		out.detailf("haproxy %.2f s/GiB", median(cpus["haproxy"]))
+	if v.has("haproxy") {
+		out.aim("blob-"+front+"-cpu-to-haproxy", ratio(v.cost["berth"], v.cost["haproxy"]), 1.2)
+		out.detailf("haproxy %.2f s/GiB", 1024*median(v.cost["haproxy"]))
 	}
 }
 
@@ -141,27 +116,17 @@ func (s *stage) http2(ctx context.Context, out *results) error {
 		return err
 	}
 	defer ours.process.end()
-	var speeds [2][]float64
-	for range s.rounds {
-		for i, args := range [][]string{{"-http2"}, nil} {
-			o, err := s.client(ctx, ours.tls+blobPath(gib/2), ours.user, ours.password, args...)
-			if err != nil {
-				return err
-			}
-			speeds[i] = append(speeds[i], float64(o.Bytes)/mib/o.Seconds)
-		}
+	args := map[string][]string{"HTTP/2": {"-http2"}, "HTTP/1.1": nil}
+	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(args)), func(name string, _ bool) (sample, error) {
+		return taken(ours.process.cpu, mebis(), func() (outcome, error) {
+			return s.client(ctx, ours.tls+blobPath(gib/2), ours.user, ours.password, args[name]...)
+		})
+	})
+	if err != nil {
+		return err
 	}
-	out.detailf("HTTP/2 %.0f MiB/s, HTTP/1.1 %.0f MiB/s: %.2f (no bar)", median(speeds[0]), median(speeds[1]), ratio(speeds[0], speeds[1]))
+	out.detailf("HTTP/2 %.0f MiB/s, HTTP/1.1 %.0f MiB/s: %.2f (no bar)", median(v.done["HTTP/2"]), median(v.done["HTTP/1.1"]), v.ratio("HTTP/2", "HTTP/1.1"))
 	return nil
-}
-
-// ratio is the median of the rounds' ratios.
-func ratio(ours, theirs []float64) float64 {
-	ratios := make([]float64, len(ours))
-	for i := range ours {
-		ratios[i] = ours[i] / theirs[i]
-	}
-	return median(ratios)
 }
 
 // manifests measures small answers at 16 connections.
@@ -170,26 +135,22 @@ func (s *stage) manifests(ctx context.Context, out *results) error {
 	if err != nil {
 		return err
 	}
-	rates := map[string][]float64{}
-	for round := range 3*s.rounds + 1 {
-		for _, name := range turn(all, round) {
-			o, err := s.client(ctx, all[name].plain+repository+"/manifests/v1", all[name].user, all[name].password, "-connections", "16", "-for", "800ms")
-			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			if round > 0 {
-				rates[name] = append(rates[name], float64(o.Requests)/o.Seconds)
-			}
-		}
+	v, err := byTurns(2*s.rounds, names(all), func(name string, _ bool) (sample, error) {
+		return taken(all[name].process.cpu, requests(), func() (outcome, error) {
+			return s.client(ctx, all[name].plain+repository+"/manifests/v1", all[name].user, all[name].password, "-connections", "16", "-for", "800ms")
+		})
+	})
+	if err != nil {
+		return err
 	}
-	if len(rates["bare"]) > 0 {
-		out.atLeast("manifest-to-bare", ratio(rates["berth"], rates["bare"]), 0.95, 1.1)
-		out.detailf("berth %.0f req/s, bare %.0f req/s", median(rates["berth"]), median(rates["bare"]))
+	if v.has("bare") {
+		out.atLeast("manifest-to-bare", v.ratio("berth", "bare"), 0.95, 1.1)
+		out.detailf("berth %.0f req/s, bare %.0f req/s", median(v.done["berth"]), median(v.done["bare"]))
 	}
 	for _, peer := range []string{"nginx", "haproxy"} {
-		if len(rates[peer]) > 0 {
-			out.aim("manifest-to-"+peer, ratio(rates["berth"], rates[peer]), 0.8)
-			out.detailf("%s %.0f req/s", peer, median(rates[peer]))
+		if v.has(peer) {
+			out.aim("manifest-to-"+peer, v.ratio("berth", peer), 0.8)
+			out.detailf("%s %.0f req/s", peer, median(v.done[peer]))
 		}
 	}
 	for _, p := range all {
@@ -205,21 +166,20 @@ func (s *stage) tokens(ctx context.Context, out *results) error {
 		return err
 	}
 	defer ours.process.end()
-	var berth, basic []float64
-	for range s.rounds {
-		for _, side := range []struct {
-			rates               *[]float64
-			url, user, password string
-		}{{&berth, ours.plain, ours.user, ours.password}, {&basic, "https://" + s.tokenRegistry + "/v2/", username, password}} {
-			o, err := s.client(ctx, side.url+repository+"/manifests/v1", side.user, side.password, "-connections", "16", "-for", "1s")
-			if err != nil {
-				return err
-			}
-			*side.rates = append(*side.rates, float64(o.Requests)/o.Seconds)
-		}
+	sides := map[string]struct{ url, user, password string }{
+		"berth": {ours.plain, ours.user, ours.password}, "basic": {"https://" + s.tokenRegistry + "/v2/", username, password},
 	}
-	out.atLeast("token-to-basic", ratio(berth, basic), 20, 0)
-	out.detailf("berth %.0f req/s, Basic on every request %.0f req/s", median(berth), median(basic))
+	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(sides)), func(name string, _ bool) (sample, error) {
+		side := sides[name]
+		return taken(ours.process.cpu, requests(), func() (outcome, error) {
+			return s.client(ctx, side.url+repository+"/manifests/v1", side.user, side.password, "-connections", "16", "-for", "1s")
+		})
+	})
+	if err != nil {
+		return err
+	}
+	out.atLeast("token-to-basic", v.ratio("berth", "basic"), 20, 0)
+	out.detailf("berth %.0f req/s, Basic on every request %.0f req/s", median(v.done["berth"]), median(v.done["basic"]))
 	return nil
 }
 
