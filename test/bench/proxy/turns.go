@@ -41,15 +41,18 @@ type values struct {
 	done, cost map[string][]float64
 }
 
-// byTurns measures each of the names, in rounds that go there and back again: a machine that becomes faster or slower
-// meanwhile does so to all alike. The first round does not count.
+// byTurns measures each of the names, in rounds that go there and back again, from another one each time: a machine that
+// becomes faster or slower meanwhile does so to all alike, and who turns back, twice in a row, is not always the same.
+// The first round does not count.
 func byTurns(rounds int, names []string, measure func(name string, counts bool) (sample, error)) (values, error) {
 	v := values{map[string][]float64{}, map[string][]float64{}}
-	back := slices.Clone(names)
-	slices.Reverse(back)
 	for round := range rounds + 1 {
+		from := round % len(names)
+		there := slices.Concat(names[from:], names[:from])
+		back := slices.Clone(there)
+		slices.Reverse(back)
 		sums := map[string]sample{}
-		for _, name := range slices.Concat(names, back) {
+		for _, name := range slices.Concat(there, back) {
 			one, err := measure(name, round > 0)
 			if err != nil {
 				return v, fmt.Errorf("%s: %w", name, err)
