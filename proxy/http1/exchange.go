@@ -90,6 +90,9 @@ func (s *sent) Read(p []byte) (int, error) {
 func (x *exchange) receive(r *http.Request) (*http.Response, error) {
 	for {
 		response, err := http.ReadResponse(x.conn.reader, r)
+		if err == nil {
+			err = x.ctx.Err() // servers may answer to the end of a connection
+		}
 		if err != nil {
 			return nil, x.because(err)
 		}

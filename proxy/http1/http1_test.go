@@ -532,3 +532,37 @@ func TestAddress(t *testing.T) {
 		t.Error("FTP is spoken")
 	}
 }
+
+// lasting is a connection that stays open.
+type lasting struct{ net.Conn }
+
+func (lasting) Close() error { return nil }
+
+// An answer to a request whose context has ended is none, though it comes before the connection is closed.
+func TestAnswerAfterTheEnd(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	via := &Transport{Dial: func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { _ = near.Close() })
+		go func() {
+			defer far.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(far)); err == nil {
+				cancel()
+				_, _ = io.WriteString(far, plainAnswer)
+			}
+		}()
+		return lasting{near}, nil
+	}}
+	defer via.Close()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://registry.example.com/v2/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := via.RoundTrip(r)
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want %v", err, context.Canceled)
+	}
+}
