@@ -52,6 +52,9 @@ func TestGiveBack(t *testing.T) {
 		before := released()
 		runtime.KeepAlive(dead)
 		runtime.GC()
+		if live == 0 && living() >= roomyHeap/2 {
+			continue // much lives already, of tests before this one
+		}
 		giveBack()
 		if given := released() - before; (given > much/2) != (live > 0) {
 			t.Errorf("beside %d bytes that live, %d were given back", live, given)
