@@ -55,7 +55,7 @@ func (v *visit) connected(client net.Conn) {
 		v.turnAway(client, nil)
 		return
 	}
-	v.handoff.give(&interception{Conn: v.buffers.Below(client), visit: v})
+	go v.serve(&interception{Conn: v.buffers.Below(client), visit: v}) // not in this goroutine, whose stack has grown
 }
 
 // turnAway ends a visit whose connection was already taken out of the server; nil is for a client that is gone.
@@ -106,6 +106,9 @@ type replaying struct {
 	net.Conn
 	early []byte
 }
+
+// NetConn returns the connection itself.
+func (c *replaying) NetConn() net.Conn { return c.Conn }
 
 // Read implements net.Conn.
 func (c *replaying) Read(p []byte) (int, error) {

@@ -29,6 +29,7 @@ package forward
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -43,6 +44,7 @@ import (
 	"berth.dev/berth/bearer"
 	"berth.dev/berth/egress"
 	"berth.dev/berth/proxy/accesslog"
+	"berth.dev/berth/proxy/http1"
 	"berth.dev/berth/proxy/identity"
 	"berth.dev/berth/proxy/stream"
 )
@@ -122,7 +124,9 @@ type Proxy struct {
 	tunnels    *tunnels
 	buffers    *stream.Buffers
 
-	inner   *http.Server
+	secure  *tls.Config
+	http1   *http1.Server
+	http2   *http.Server
 	handoff *handoff
 	end     func() // of what runs until Shutdown
 }
@@ -138,8 +142,8 @@ func New(o Options) *Proxy {
 	p.metrics = newMetrics(o.Metrics, p.places)
 	p.plain = p.newTransport()
 	p.dispatcher = p.newDispatcher()
-	p.inner = p.newInner()
-	go func() { _ = p.inner.Serve(p.handoff) }() // until Shutdown
+	p.secure, p.http1, p.http2 = p.newSecure(), p.newHTTP1(), p.newHTTP2()
+	go func() { _ = p.http2.Serve(p.handoff) }() // until Shutdown
 	ended := make(chan struct{})
 	p.end = sync.OnceFunc(func() { close(ended) })
 	go p.tunnels.recheck(ended)
@@ -149,13 +153,14 @@ func New(o Options) *Proxy {
 // Shutdown lets requests within tunnels end, and tunnels until they are silent
 // for some seconds; when the context ends, so do all that are left.
 func (p *Proxy) Shutdown(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- p.inner.Shutdown(ctx) }()
-	err := errors.Join(p.tunnels.drain(ctx), <-ended)
+	ended := make(chan error, 2)
+	go func() { ended <- p.http1.Shutdown(ctx) }()
+	go func() { ended <- p.http2.Shutdown(ctx) }()
+	err := errors.Join(p.tunnels.drain(ctx), <-ended, <-ended)
 	p.end()
 	p.plain.CloseIdleConnections()
 	if err != nil {
-		return errors.Join(err, p.inner.Close())
+		return errors.Join(err, p.http2.Close())
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func TestInnerHost(t *testing.T) {
 		"a user that is it":        {pull + "Host: harbor.example.com@evil.example.net\r\n\r\n", 400},
 		"brackets":                 {pull + "Host: [harbor.example.com]\r\n\r\n", 421},
 		"an address":               {pull + "Host: 203.0.115.1\r\n\r\n", 421},
-		"empty":                    {pull + "Host:\r\n\r\n", 421},
+		"empty":                    {pull + "Host:\r\n\r\n", 400},
 		"none":                     {pull + "\r\n", 400},
 		"two":                      {pull + "Host: harbor.example.com\r\nHost: evil.example.net\r\n\r\n", 400},
 		"a list":                   {pull + "Host: harbor.example.com,evil.example.net\r\n\r\n", 421},
@@ -52,7 +52,7 @@ func TestInnerHost(t *testing.T) {
 		"WebSocket":                {pull + "Host: harbor.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", 400},
 		"HTTP/2 in clear":          {pull + "Host: harbor.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n", 400},
 		"two lengths":              {"PATCH /v2/test/abc/blobs/uploads/1 HTTP/1.1\r\nHost: harbor.example.com\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", 400},
-		"a length and chunks":      {"PATCH /v2/test/abc/blobs/uploads/1 HTTP/1.1\r\nHost: harbor.example.com\r\nContent-Length: 5\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 501},
+		"a length and chunks":      {"PATCH /v2/test/abc/blobs/uploads/1 HTTP/1.1\r\nHost: harbor.example.com\r\nContent-Length: 5\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400},
 		"headers without end":      {pull + "Host: harbor.example.com\r\nX: " + strings.Repeat("a", mostHeader+8192) + "\r\n\r\n", 431},
 		"Authorization, nominated": {pull + "Host: harbor.example.com\r\nConnection: Authorization\r\n\r\n", 404},
 	} {

@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
+	"berth.dev/berth/proxy/http1"
 	"berth.dev/berth/proxy/stream"
 )
 
@@ -26,7 +29,7 @@ func (i *interception) Close() error {
 	return i.Conn.Close()
 }
 
-// handoff is the listener through which intercepted tunnels reach their server.
+// handoff is the listener through which intercepted tunnels reach the server of HTTP/2.
 type handoff struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -56,32 +59,76 @@ func (h *handoff) Close() error {
 // Addr implements net.Listener.
 func (*handoff) Addr() net.Addr { return &net.TCPAddr{} }
 
-func (h *handoff) give(conn *interception) {
-	secure := tls.Server(conn, conn.visit.inner.TLSConfig)
+func (h *handoff) give(conn net.Conn) {
 	select {
-	case h.conns <- secure:
+	case h.conns <- conn:
 	case <-h.closed:
 		_ = conn.Close()
 	}
 }
 
-// newInner returns the one server of all intercepted tunnels. It answers
-// whatever is not TLS with an error, and does not serve it.
-func (p *Proxy) newInner() *http.Server {
+// serve serves the requests within an intercepted tunnel, HTTP/1.1 or HTTP/2, as TLS has it.
+func (v *visit) serve(conn *interception) {
+	secure := tls.Server(conn, v.secure)
+	_ = secure.SetDeadline(time.Now().Add(headerTimeout))
+	if err := secure.Handshake(); err != nil { //nolint:noctx // it ends by the deadline
+		answerPlain(err)
+		_ = secure.Close()
+		v.Log.Debug("no TLS within a tunnel", slog.Any("error", err))
+		return
+	}
+	_ = secure.SetDeadline(time.Time{})
+	if secure.ConnectionState().NegotiatedProtocol == protocolHTTP2 {
+		v.handoff.give(secure)
+		return
+	}
+	ctx := stream.ConnContext(context.WithoutCancel(v.request.Context()), secure) // that of the CONNECT has ended
+	v.http1.Serve(context.WithValue(ctx, visitKey{}, v), secure)
+}
+
+// answerPlain tells a client that began with HTTP that it must speak TLS.
+func answerPlain(err error) {
+	plain, ok := errors.AsType[tls.RecordHeaderError](err)
+	if !ok || plain.Conn == nil {
+		return
+	}
+	switch string(plain.RecordHeader[:4]) {
+	case "GET ", "HEAD", "POST", "PUT ", "PATC", "DELE", "OPTI":
+		_, _ = io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nthis tunnel leads to a server that speaks TLS, and HTTP within it\n")
+	}
+}
+
+// protocolHTTP2 is that of RFC 9113 §3.2.
+const protocolHTTP2 = "h2"
+
+// newSecure returns the server's side of TLS within intercepted tunnels.
+func (p *Proxy) newSecure() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{protocolHTTP2, "http/1.1"},
+		GetConfigForClient: checkServerName, GetCertificate: p.leaf,
+	}
+}
+
+// newHTTP1 returns the server of the intercepted tunnels that speak HTTP/1.1 within.
+func (p *Proxy) newHTTP1() *http1.Server {
+	return &http1.Server{
+		Handler: http.HandlerFunc(serveInner),
+		Header:  headerTimeout, Idle: p.Idle, Silence: p.Patience, MaxHeaderBytes: int64(p.HeaderBytes),
+		Log: p.Log,
+	}
+}
+
+// newHTTP2 returns that of those that speak HTTP/2.
+func (p *Proxy) newHTTP2() *http.Server {
 	var protocols http.Protocols
-	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Server{
 		Handler:           http.HandlerFunc(serveInner),
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: p.Idle, MaxHeaderBytes: p.HeaderBytes,
 		Protocols: &protocols,
-		TLSConfig: &tls.Config{
-			MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
-			GetConfigForClient: checkServerName, GetCertificate: p.leaf,
-		},
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if i, ok := intercepted(conn); ok {
-				return context.WithValue(stream.ConnContext(ctx, i.Conn), visitKey{}, i.visit)
+				return context.WithValue(ctx, visitKey{}, i.visit)
 			}
 			return ctx
 		},

@@ -26,6 +26,7 @@ type conn struct {
 	silence       time.Duration
 	header        int64 // how much more may come of one
 	inBody        bool  // what comes is of a body
+	lost          error // of the last read of a header
 	failed        error // a write
 	reads, writes stream.Deadline
 }
@@ -65,12 +66,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p[:min(int64(len(p)), c.header)])
 	c.header -= int64(n)
+	c.lost = err
 	return n, err
 }
 
-// patientWrites gives the server its time anew to take what is written.
-func (c *conn) patientWrites() {
-	if at, changed := c.writes.Move(time.Now(), c.silence); changed {
+// patientWrites gives the far end so long anew to take what is written; 0 is for ever.
+func (c *conn) patientWrites(d time.Duration) {
+	if at, changed := c.writes.Move(time.Now(), d); changed {
 		_ = c.SetWriteDeadline(at) // fails on a connection that is closed
 	}
 }
@@ -95,7 +97,7 @@ func (c *conn) write(r *http.Request) error {
 		w.Reset(nil)
 		writers.Put(w)
 	}()
-	c.patientWrites()
+	c.patientWrites(c.silence)
 	err := r.Write(w)
 	if err == nil {
 		err = w.Flush()

@@ -82,7 +82,7 @@ func (s *sent) Read(p []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}
-	s.conn.patientWrites()
+	s.conn.patientWrites(s.conn.silence)
 	return n, err
 }
 
@@ -186,5 +186,5 @@ func (x *exchange) done(whole bool) {
 	}
 }
 
-// writers are for headers.
-var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, bufferSize) }} //nolint:gochecknoglobals // as those of net/http
+// writers are for headers, and small bodies after them.
+var writers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 2*bufferSize) }} //nolint:gochecknoglobals // as those of net/http

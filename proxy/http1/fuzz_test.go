@@ -5,10 +5,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // answered is what a client makes of an answer.
@@ -90,6 +93,94 @@ func FuzzAnswer(f *testing.F) {
 		defer ours.Close()
 		if got, err := heard(t, ours, method); got != want {
 			t.Errorf("%+v (%v), and to net/http %+v (%v)", got, err, want, why)
+		}
+	})
+}
+
+// script is a client that says its text at once, and reads nothing.
+type script struct {
+	net.Conn
+
+	text *strings.Reader
+}
+
+func newScript(text string) *script {
+	near, _ := net.Pipe()
+	return &script{near, strings.NewReader(text)}
+}
+
+func (s *script) Read(p []byte) (int, error)       { return s.text.Read(p) }
+func (*script) Write(p []byte) (int, error)        { return len(p), nil }
+func (*script) SetDeadline(time.Time) error        { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// single is a listener of one connection. It ends when that has closed.
+type single struct {
+	conn  *script
+	taken bool
+	ended chan struct{}
+}
+
+func (l *single) Accept() (net.Conn, error) {
+	if !l.taken {
+		l.taken = true
+		return l.conn, nil
+	}
+	<-l.ended
+	return nil, net.ErrClosed
+}
+
+func (*single) Close() error     { return nil }
+func (l *single) Addr() net.Addr { return l.conn.LocalAddr() }
+
+// asked is what a server takes a text for.
+type asked struct {
+	all   []string
+	bears []bool // the address of the request itself names the host
+}
+
+// ServeHTTP implements http.Handler.
+func (a *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	a.bears = append(a.bears, r.URL.Host != "")
+	a.all = append(a.all, fmt.Sprint(r.Method, " ", r.RequestURI, " ", r.URL, " ", r.Proto, " ", r.Host, " ", r.Header, " ", r.ContentLength, " ", r.TransferEncoding, " ", string(body), " ", err))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// FuzzServer: what is served here is what net/http's own server serves, whatever a client says: no request more, and none that reads otherwise.
+func FuzzServer(f *testing.F) {
+	for _, text := range []string{
+		ask, ask + smuggled, "PUT /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi" + ask,
+		"PUT /v2/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: A\r\n\r\n2\r\nhi\r\n0\r\nA: b\r\n\r\n" + ask,
+		"PUT /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n" + ask,
+		"PUT /v2/ HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi" + ask,
+		"GET http://b/ HTTP/1.1\r\n\r\n", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + ask, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n" + ask, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n\r\n" + ask,
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" + smuggled, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\n\r\n", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n" + ask,
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var theirs asked
+		alone := &single{conn: newScript(text), ended: make(chan struct{})}
+		standard := &http.Server{Handler: &theirs, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0), ConnState: func(_ net.Conn, s http.ConnState) {
+			if s == http.StateClosed {
+				close(alone.ended)
+			}
+		}}
+		_ = standard.Serve(alone)
+		var ours asked
+		(&Server{Handler: &ours, Log: slog.New(slog.DiscardHandler)}).Serve(t.Context(), newScript(text))
+		for i, got := range ours.all {
+			switch {
+			case i < len(theirs.all) && got == theirs.all[i]:
+			case i >= len(theirs.all) && ours.bears[i]: // there the header `Host`, which counts for nothing then, is looked at too
+				return
+			default:
+				t.Errorf("request %d is %q, and to net/http they are %q", i, got, theirs.all)
+			}
 		}
 	})
 }

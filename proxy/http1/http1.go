@@ -1,20 +1,26 @@
-// Package http1 is a client of HTTP/1.1 (RFC 9112) for a proxy: whoever asks
-// writes the request and reads its answer, on its own goroutine.
+// Package http1 is HTTP/1.1 (RFC 9112) for a proxy, its client and its server: a
+// request is read, sent on and answered on one goroutine.
 //
-// The Transport of net/http has two goroutines for each connection; a request
-// is handed to one, and its answer comes back from the other. To a program that
-// does little but forward requests that is a good part of what a small one costs,
-// and of what a slow one holds of memory. Messages are still written and parsed
-// by net/http (Request.Write, ReadResponse), so that what is a message, and
-// where it ends, is decided there. Of this package are the connections: which may
-// serve the next request, how long they may stand still, and when they close.
+// Those of net/http have more. Its Transport has two for each connection; a request
+// is handed to one, and its answer comes back from the other. Its Server has one
+// read on during each request. To a program that does little but forward requests
+// that is a good part of what a small one costs, and of what a slow one holds of
+// memory. Messages are still parsed by net/http (ReadRequest, ReadResponse), and
+// requests written (Request.Write), so that what is a message, and where it ends, is
+// decided there. Of this package are the connections: which may serve the next
+// request, how long they may stand still, and when they close.
 //
-// A connection serves the next request if both ends have said all of the last
-// one and nothing more: bytes that nobody asked for, whenever they come, close it,
-// since they would be taken for the next answer. A request that has a body is
+// A connection of the Transport serves the next request if both ends have said all
+// of the last one and nothing more: bytes that nobody asked for, whenever they come,
+// close it, since they would be taken for the next answer. A request that has a body is
 // written by a goroutine of its own, since its answer may come before its end.
 //
-// There is no HTTP/2, proxy, cookie, redirect, compression or upgrade, and no
+// A connection of the Server serves the next one if the last was read to its end
+// before its answer began. Where net/http's server is stricter than its ReadRequest,
+// so is this one: it serves no request that the other would not, but for one whose
+// own address names the host, and whose header Host, which then means nothing, is none.
+//
+// There is no HTTP/2, proxy, cookie, redirect, compression, trailer or upgrade, and no
 // repetition of requests.
 package http1
 
@@ -27,7 +33,7 @@ import (
 )
 
 // ErrHeaderTooLarge is of an answer whose header is larger than Transport.MaxHeaderBytes.
-var ErrHeaderTooLarge = errors.New("the header of the answer is too large")
+var ErrHeaderTooLarge = errors.New("the header is too large")
 
 // Continuer is a request's body that wants to know that the server has asked
 // for it: status 100 (RFC 9110 §10.1.1). It is read as soon as the header is

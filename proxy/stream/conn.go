@@ -37,6 +37,9 @@ type Conn struct {
 // Below returns a connection that TLS can be spoken over from its first byte on.
 func (b *Buffers) Below(conn net.Conn) *Conn { return &Conn{Conn: conn, buffers: b} }
 
+// NetConn returns the connection below.
+func (c *Conn) NetConn() net.Conn { return c.Conn }
+
 // Read implements io.Reader. As of other connections, there may be one at a time.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.asking {
@@ -221,15 +224,33 @@ func (k *kernel) limit(on bool) {
 }
 
 // talks reports whether there may be something to read, be it the end.
-func (k *kernel) talks() (yes bool) {
-	if k == nil {
-		return true
-	}
+func (k *kernel) talks() bool { return k == nil || k.has(unix.POLLIN) }
+
+// has reports whether one of the events has come, or the connection is at its end.
+func (k *kernel) has(events int16) (yes bool) {
 	err := k.raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // as above
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0) //nolint:gosec // as above
 		yes = n > 0 || err != nil
 	})
 	return yes || err != nil
+}
+
+// Gone reports whether the far end of a connection has closed it, whatever there is still to read. Of one that is not
+// the kernel's nobody knows.
+func Gone(conn net.Conn) bool {
+	k := kernelOf(bottom(conn))
+	return k != nil && k.has(unix.POLLRDHUP)
+}
+
+// bottom is the connection below all that is spoken over one.
+func bottom(conn net.Conn) net.Conn {
+	for {
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = over.NetConn()
+	}
 }
 
 type frontKey struct{}
@@ -246,10 +267,8 @@ func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	if below, ok := conn.(*Conn); ok {
-		f.below, conn = below, below.Conn
-	}
-	f.kernel = kernelOf(conn)
+	f.below, _ = conn.(*Conn)
+	f.kernel = kernelOf(bottom(conn))
 	return context.WithValue(ctx, frontKey{}, f)
 }
 
