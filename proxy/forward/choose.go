@@ -19,7 +19,7 @@ type candidate struct {
 // usable returns the Connectors whose credential is for the visit's target and
 // that grant the caller anything. None: Berth is as if it knew no credential.
 func (v *visit) usable(caller access.Caller) []candidate {
-	list := v.Catalogue.ByOrigin(v.origin())
+	list := v.Catalogue.ByOrigin(v.origin)
 	if len(list) == 0 {
 		return nil
 	}

@@ -31,7 +31,7 @@ type exchange struct {
 	begun   time.Time
 
 	caller     identity.Identity // as it is now
-	leave      func()            // gives back its place among the flights
+	inside     bool              // it has a place among the flights
 	candidates []candidate
 	own        bool              // the client signs in by itself
 	connector  *access.Connector // nil: the request is for /v2/ itself
@@ -52,8 +52,8 @@ func newExchange(v *visit, w http.ResponseWriter, r *http.Request) *exchange {
 
 func (x *exchange) serve() {
 	defer func() {
-		if x.leave != nil {
-			x.leave()
+		if x.inside {
+			x.flights.give(x.caller.Namespace)
 		}
 		x.metrics.count(x)
 		x.log(x.Now())
@@ -122,14 +122,12 @@ func (x *exchange) identify() *refusal {
 
 // enter bounds how many requests there are at one time: with HTTP/2 a tunnel has many.
 func (x *exchange) enter() *refusal {
-	give, ok := x.flights.take(x.caller.Namespace)
-	if !ok {
+	if x.inside = x.flights.take(x.caller.Namespace); !x.inside {
 		return &refusal{
 			status: http.StatusTooManyRequests, code: codeTooManyRequests, reason: ReasonTooManyRequests, after: 1,
 			message: fmt.Sprintf("too many requests of namespace '%s', or of all, have no answer yet; try again later", x.caller.Namespace),
 		}
 	}
-	x.leave = give
 	return nil
 }
 
@@ -152,7 +150,7 @@ func (x *exchange) authorise() *refusal {
 		return nil
 	}
 	var best granted
-	refused := x.unknown()
+	var refused *refusal
 	for _, c := range x.candidates {
 		path, ok := strings.CutPrefix(x.request.URL.EscapedPath(), c.Address.EscapedPath())
 		if !ok {
@@ -178,6 +176,9 @@ func (x *exchange) authorise() *refusal {
 		}
 	}
 	if best.Connector == nil {
+		if refused == nil {
+			refused = x.unknown()
+		}
 		return refused
 	}
 	x.connector = best.Connector

@@ -15,16 +15,16 @@ func newPlaces(most, each int) *places {
 	return &places{most: most, each: each, byNamespace: map[string]int{}}
 }
 
-// take takes a place, if there is one; what it returns gives it back, once.
-func (p *places) take(namespace string) (give func(), ok bool) {
+// take takes a place, if there is one; give gives it back.
+func (p *places) take(namespace string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.taken >= p.most || p.byNamespace[namespace] >= p.each {
-		return nil, false
+		return false
 	}
 	p.taken++
 	p.byNamespace[namespace]++
-	return sync.OnceFunc(func() { p.give(namespace) }), true
+	return true
 }
 
 func (p *places) inUse() int {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"berth.dev/berth/access"
@@ -34,10 +35,11 @@ type visit struct {
 	caller identity.Identity
 	target egress.Target
 	scheme string // of the requests to the target that could get a credential
+	origin string // and where they go
 
 	parent *egress.Parent // of a plain request; nil: it goes straight to the target
 
-	place func() // gives it back
+	leave func() // gives its place back
 }
 
 // admit finds out who asks for what, and refuses what cannot be.
@@ -96,28 +98,21 @@ func (v *visit) locate() *refusal {
 	if err != nil {
 		return &refusal{status: http.StatusBadRequest, reason: ReasonTargetInvalid, cause: err, message: "the target must be 'HOST:PORT': " + err.Error()}
 	}
-	v.target = target
+	v.target, v.origin = target, access.Origin(v.scheme, target.Host, target.Port)
 	return nil
 }
 
 // enter takes one of the places that there are for tunnels.
 func (v *visit) enter() *refusal {
-	give, ok := v.places.take(v.caller.Namespace)
-	if !ok {
+	if !v.places.take(v.caller.Namespace) {
 		return &refusal{
 			status: http.StatusServiceUnavailable, reason: ReasonTooManyTunnels, after: 1, last: true,
 			message: "there are as many tunnels as may be, in all or from this namespace; close some, or try again",
 		}
 	}
-	v.place = give
+	v.leave = sync.OnceFunc(func() { v.places.give(v.caller.Namespace) })
 	return nil
 }
-
-// leave gives the place back. It may be called more than once.
-func (v *visit) leave() { v.place() }
-
-// origin is where requests could get a credential.
-func (v *visit) origin() string { return access.Origin(v.scheme, v.target.Host, v.target.Port) }
 
 // named are the Connectors that the user of the proxy's URL names, as the
 // webhook writes them: 'NS/NAME,NAME', perhaps percent-encoded still. Any other
