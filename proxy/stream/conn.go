@@ -261,7 +261,7 @@ type front struct {
 	kernel *kernel
 }
 
-// ConnContext is that of a http.Server: responses know of their connection.
+// ConnContext is that of a http.Server, or of a connection for http1.Server: responses know of their connection.
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
 	var f front
 	if secure, ok := conn.(*tls.Conn); ok {

@@ -65,7 +65,7 @@ func (w *Response) WriteHeader(status int) {
 }
 
 // Write implements io.Writer. The client may take its time for the whole, but
-// not stand still. The server clears the deadline before the next request.
+// not stand still. The deadline is that of this response: the server has another one, or none, for the next.
 func (w *Response) Write(p []byte) (int, error) {
 	if w.Status == 0 {
 		w.Status = http.StatusOK
