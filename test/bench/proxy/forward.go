@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"strconv"
 )
@@ -126,7 +125,7 @@ func (s *stage) blindTunnels(ctx context.Context, out *results) error {
 	defer bare.process.end()
 	to := "/v2/" + blobPath(2*gib)
 	sides := map[string][]string{"berth": {"http://" + s.plainRegistry + to, "-proxy", ours.url, "-tunnel", s.plainRegistry}, "relay": {bare.url + to}}
-	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(sides)), func(name string, _ bool) (sample, error) {
+	v, err := byTurns(s.rounds, names(sides), func(name string, _ bool) (sample, error) {
 		return taken(ours.cpu, mebis(), func() (outcome, error) {
 			return s.client(ctx, sides[name][0], username, password, sides[name][1:]...)
 		})

@@ -49,7 +49,8 @@ func (s *stage) proxies(ctx context.Context) (map[string]*proxy, error) {
 	return all, nil
 }
 
-func names(all map[string]*proxy) []string { return slices.Sorted(maps.Keys(all)) }
+// names are those of a map, in order.
+func names[T any](all map[string]T) []string { return slices.Sorted(maps.Keys(all)) }
 
 // blobs measures pulls of one large layer, one after the other.
 func (s *stage) blobs(ctx context.Context, out *results) error {
@@ -117,7 +118,7 @@ func (s *stage) http2(ctx context.Context, out *results) error {
 	}
 	defer ours.process.end()
 	args := map[string][]string{"HTTP/2": {"-http2"}, "HTTP/1.1": nil}
-	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(args)), func(name string, _ bool) (sample, error) {
+	v, err := byTurns(s.rounds, names(args), func(name string, _ bool) (sample, error) {
 		return taken(ours.process.cpu, mebis(), func() (outcome, error) {
 			return s.client(ctx, ours.tls+blobPath(gib/2), ours.user, ours.password, args[name]...)
 		})
@@ -169,7 +170,7 @@ func (s *stage) tokens(ctx context.Context, out *results) error {
 	sides := map[string]struct{ url, user, password string }{
 		"berth": {ours.plain, ours.user, ours.password}, "basic": {"https://" + s.tokenRegistry + "/v2/", username, password},
 	}
-	v, err := byTurns(s.rounds, slices.Sorted(maps.Keys(sides)), func(name string, _ bool) (sample, error) {
+	v, err := byTurns(s.rounds, names(sides), func(name string, _ bool) (sample, error) {
 		side := sides[name]
 		return taken(ours.process.cpu, requests(), func() (outcome, error) {
 			return s.client(ctx, side.url+repository+"/manifests/v1", side.user, side.password, "-connections", "16", "-for", "1s")
