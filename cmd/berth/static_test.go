@@ -533,7 +533,8 @@ func TestStaticDocument(t *testing.T) {
 		_, _ = io.WriteString(w, "the manifest")
 	}))
 	t.Cleanup(registry.Close)
-	proxy, forward, health := freeAddress(t), freeAddress(t), freeAddress(t)
+	free := freeAddresses(t, 3)
+	proxy, forward, health := free[0], free[1], free[2]
 	script := fmt.Sprintf("set -e\ntrap 'kill $! 2>/dev/null; wait' EXIT\nREGISTRY=%s REGISTRY_USER=robot REGISTRY_PASSWORD=hunter2 PROXY=%s FORWARD=%s\n", registry.URL, proxy, forward)
 	for _, block := range blocks[1:] {
 		script += block[1]
@@ -551,12 +552,16 @@ func TestStaticDocument(t *testing.T) {
 	}
 }
 
-func freeAddress(t *testing.T) string {
+// freeAddresses are as many, none of them twice.
+func freeAddresses(t *testing.T, count int) (all []string) {
 	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range count {
+		listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		all = append(all, listener.Addr().String())
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return all
 }

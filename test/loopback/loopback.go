@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -53,6 +54,8 @@ type Site struct {
 	Dir string
 	// Authority signs the certificates of every server of the site.
 	Authority *Authority
+
+	given *sync.Map // the ports that Port has returned
 }
 
 // New makes an empty site.
@@ -63,7 +66,7 @@ func New(tb testing.TB) *Site {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &Site{TB: tb, Dir: dir}
+	s := &Site{TB: tb, Dir: dir, given: &sync.Map{}}
 	s.Authority = newAuthority(s, "authority")
 	return s
 }
@@ -71,7 +74,7 @@ func New(tb testing.TB) *Site {
 // At is the same site for a subtest, with which ends what is started there.
 func (s *Site) At(tb testing.TB) *Site {
 	tb.Helper()
-	return &Site{TB: tb, Dir: s.Dir, Authority: s.Authority}
+	return &Site{TB: tb, Dir: s.Dir, Authority: s.Authority, given: s.given}
 }
 
 // OK ends the test where there is an error.
@@ -126,13 +129,18 @@ func (s *Site) Client() *http.Client {
 	}
 }
 
-// Port finds a port of 127.0.0.1 that nobody listens on.
+// Port finds a port of 127.0.0.1 that nobody listens on, another one each time.
 func (s *Site) Port() int {
 	s.Helper()
-	l, err := (&net.ListenConfig{}).Listen(s.Context(), "tcp", "127.0.0.1:0")
-	s.OK(err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
+	for {
+		l, err := (&net.ListenConfig{}).Listen(s.Context(), "tcp", "127.0.0.1:0")
+		s.OK(err)
+		port := l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // of a TCP listener
+		_ = l.Close()
+		if _, again := s.given.LoadOrStore(port, true); !again {
+			return port
+		}
+	}
 }
 
 // Eventually waits until a condition holds, and ends the test where it does not in time.
