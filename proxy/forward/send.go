@@ -203,13 +203,12 @@ func (x *exchange) redact(r *http.Response) error {
 // fail answers where there is no answer of the registry's that the client could have.
 func (x *exchange) fail(err error) {
 	no := failed(err, x.connector)
-	if x.request.Context().Err() != nil {
+	gone := x.request.Context().Err() != nil
+	if gone {
 		no.reason = ReasonClientGone
 	}
-	if x.body != nil {
-		if broken := x.body.Broken(); broken != nil {
-			no = unfinished(broken)
-		}
+	if broken := x.body.Failure(gone); broken != nil {
+		no = unfinished(broken)
 	}
 	if far, ok := errors.AsType[*upstream.Error](err); ok {
 		x.upstreamStatus = far.Status

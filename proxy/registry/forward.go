@@ -167,13 +167,12 @@ func (x *exchange) filter(r *http.Response) (err error) {
 func (x *exchange) fail(err error) {
 	no := failed(err, x.target)
 	x.farFailed = true
-	if x.request.Context().Err() != nil {
+	gone := x.request.Context().Err() != nil
+	if gone {
 		no.reason, x.farFailed = ReasonClientGone, false
 	}
-	if x.body != nil {
-		if broken := x.body.Broken(); broken != nil {
-			no, x.farFailed = unfinished(broken), false
-		}
+	if broken := x.body.Failure(gone); broken != nil {
+		no, x.farFailed = unfinished(broken), false
 	}
 	if far, ok := errors.AsType[*upstream.Error](err); ok {
 		x.upstreamStatus = far.Status

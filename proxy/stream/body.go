@@ -37,6 +37,8 @@ type Body struct {
 	since    int           // bytes since the patience was whole
 	bytes    atomic.Int64
 
+	reading sync.Mutex // held by a read
+
 	mu   sync.Mutex
 	over bool
 	err  error // why the body ended, io.EOF where it is whole
@@ -50,6 +52,8 @@ func NewBody(body io.ReadCloser, control *http.ResponseController, patience time
 
 // Read implements io.Reader.
 func (b *Body) Read(p []byte) (int, error) {
+	b.reading.Lock()
+	defer b.reading.Unlock()
 	begun := time.Now()
 	if err := b.allow(begun.Add(b.left)); err != nil {
 		return 0, err
@@ -123,6 +127,19 @@ func (b *Body) Broken() error {
 		return nil
 	}
 	return b.err
+}
+
+// Failure is Broken for a request that failed, nil for one without a body. Where its context is over, a read that goes on
+// ends too, and is waited for: net/http's server ends the context of a request whose body breaks, before the read says so.
+func (b *Body) Failure(over bool) error {
+	if b == nil {
+		return nil
+	}
+	if over {
+		b.reading.Lock()
+		defer b.reading.Unlock()
+	}
+	return b.Broken()
 }
 
 // Stalled reports whether the client stood still.

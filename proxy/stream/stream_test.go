@@ -2,6 +2,8 @@ package stream_test
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -98,5 +100,37 @@ func TestBuffersAreUsedAgain(t *testing.T) {
 	buffers.Put(got)
 	if len(buffers.Get()) != stream.BufferSize {
 		t.Error("a buffer of another size")
+	}
+}
+
+// breaking is a body that ends the context of its request before it says why it breaks, as net/http's server has it.
+type breaking struct {
+	end  context.CancelFunc
+	told chan struct{}
+}
+
+func (b breaking) Read([]byte) (int, error) {
+	b.end()
+	<-b.told
+	return 0, io.ErrUnexpectedEOF
+}
+
+func (breaking) Close() error { return nil }
+
+// TestFailure: that the context has ended does not hide that the body broke.
+func TestFailure(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan struct{})
+	b := stream.NewBody(breaking{cancel, told}, http.NewResponseController(httptest.NewRecorder()), time.Minute)
+	if err := b.Failure(ctx.Err() != nil); err != nil {
+		t.Errorf("before it was read: %v", err)
+	}
+	go func() { _, _ = b.Read(make([]byte, 1)) }()
+	<-ctx.Done()
+	time.AfterFunc(20*time.Millisecond, func() { close(told) })
+	if err := b.Failure(ctx.Err() != nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the body broke: %v", err)
 	}
 }
