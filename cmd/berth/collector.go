@@ -60,10 +60,13 @@ func (c *collector) least(now time.Time) int {
 
 // giveBack collects once more, and returns to the kernel what the heap had room for, where so much lives that it may have little.
 func giveBack() {
-	if living() >= roomyHeap/2 {
+	if isRoomy(living()) {
 		debug.FreeOSMemory()
 	}
 }
+
+// isRoomy reports whether so much lives that there may be little room beside it.
+func isRoomy(live uint64) bool { return live >= roomyHeap/2 }
 
 // living is how many bytes of the heap lived at the last collection.
 func living() uint64 {
