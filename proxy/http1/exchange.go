@@ -28,6 +28,7 @@ type exchange struct {
 	halves   int   // of the exchange, the request and the answer, that go on
 	broken   bool  // the connection cannot serve another one
 	failure  error // why the request could not be written
+	hopeless bool  // so that there is no answer
 }
 
 // send writes the request; where it has a body, beside what follows.
@@ -57,7 +58,7 @@ func (x *exchange) upload(r *http.Request) {
 func (x *exchange) uploaded(err error, hopeless bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.failure = err
+	x.failure, x.hopeless = err, hopeless
 	switch {
 	case x.answered: // which may still be read
 	case hopeless:
@@ -91,7 +92,7 @@ func (x *exchange) receive(r *http.Request) (*http.Response, error) {
 	for {
 		response, err := http.ReadResponse(x.conn.reader, r)
 		if err == nil {
-			err = x.ctx.Err() // servers may answer to the end of a connection
+			err = x.over()
 		}
 		if err != nil {
 			return nil, x.because(err)
@@ -107,6 +108,16 @@ func (x *exchange) receive(r *http.Request) (*http.Response, error) {
 			body.Continue()
 		}
 	}
+}
+
+// over is why an answer is none, though it came: servers may answer to the end of a connection.
+func (x *exchange) over() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.hopeless {
+		return x.failure
+	}
+	return x.ctx.Err()
 }
 
 // because is why there is no answer: that the request did not go out, or this error.

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -220,6 +222,49 @@ func TestUploadsThatFail(t *testing.T) {
 				t.Error("the connection is kept")
 			}
 		})
+	}
+}
+
+// told is a connection that says when it is closed, and stays open.
+type told struct {
+	net.Conn
+
+	close func()
+}
+
+func (c told) Close() error {
+	c.close()
+	return nil
+}
+
+// An answer to a request whose body broke is none, though it comes before the connection is closed.
+func TestAnswerToABrokenBody(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("the client left")
+	via := &Transport{Dial: func(context.Context, string, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { _ = near.Close() })
+		closed := make(chan struct{})
+		go func() { _, _ = io.Copy(io.Discard, far) }()
+		go func() {
+			defer far.Close()
+			<-closed
+			_, _ = io.WriteString(far, plainAnswer)
+		}()
+		return told{near, sync.OnceFunc(func() { close(closed) })}, nil
+	}}
+	defer via.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://registry.example.com/v2/", io.MultiReader(strings.NewReader("begun"), iotest.ErrReader(broken)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = 100
+	response, err := via.RoundTrip(r)
+	if err == nil {
+		_ = response.Body.Close()
+	}
+	if !errors.Is(err, broken) {
+		t.Errorf("%v, want %v", err, broken)
 	}
 }
 
