@@ -82,7 +82,7 @@ func (v *visit) serve(conn *interception) {
 		v.handoff.give(secure)
 		return
 	}
-	ctx := stream.ConnContext(context.WithoutCancel(v.request.Context()), secure) // that of the CONNECT has ended
+	ctx := stream.ConnContext(context.WithoutCancel(v.request.Context()), conn.Conn) // that of the CONNECT has ended
 	v.http1.Serve(context.WithValue(ctx, visitKey{}, v), secure)
 }
 

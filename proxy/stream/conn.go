@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -229,8 +230,14 @@ func (k *kernel) talks() bool { return k == nil || k.has(unix.POLLIN) }
 // has reports whether one of the events has come, or the connection is at its end.
 func (k *kernel) has(events int16) (yes bool) {
 	err := k.raw.Control(func(fd uintptr) {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0) //nolint:gosec // as above
-		yes = n > 0 || err != nil
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0) //nolint:gosec // as above
+			if errors.Is(err, unix.EINTR) {
+				continue // a signal came, as Go's own do, and nothing was found out
+			}
+			yes = n > 0 || err != nil
+			return
+		}
 	})
 	return yes || err != nil
 }

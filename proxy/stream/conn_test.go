@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -11,7 +12,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -344,5 +347,60 @@ func TestLimit(t *testing.T) {
 	}
 	if err := k.ready(false); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("slow again: there is room, %v", err)
+	}
+}
+
+// TestGone: a connection is gone once its far end has closed it, whatever is left to read, and not because a signal came.
+func TestGone(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	far, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	near, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	over := tls.Server(NewBuffers().Below(near), &tls.Config{MinVersion: tls.VersionTLS12})
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	us, ended := unix.Gettid(), make(chan struct{})
+	var signals sync.WaitGroup
+	signals.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+				_ = unix.Tgkill(unix.Getpid(), us, unix.SIGURG) // Go's own, which it ignores
+			}
+		}
+	})
+	for range 5_000 {
+		if Gone(over) {
+			t.Error("it is gone by a signal")
+			break
+		}
+	}
+	close(ended)
+	signals.Wait()
+	_, _ = io.WriteString(far, "more")
+	if Gone(over) {
+		t.Error("it is gone by what it says")
+	}
+	_ = far.Close()
+	for end := time.Now().Add(10 * time.Second); !Gone(over); runtime.Gosched() {
+		if time.Now().After(end) {
+			t.Fatal("it stays")
+		}
+	}
+	if Gone(&written{}) {
+		t.Error("what the kernel does not know is gone")
 	}
 }
